@@ -1,0 +1,1 @@
+"""Snapshots to decisions: pure, deterministic functions."""

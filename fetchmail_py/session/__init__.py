@@ -1,0 +1,1 @@
+"""One logged-in connection to a server."""

@@ -1,0 +1,1 @@
+"""This machine: the durable Maildir and the state database."""

@@ -1,0 +1,1 @@
+"""Joins the rooms: connect, look at both sides, plan, execute."""

@@ -1,0 +1,1 @@
+"""Bytes to typed values and back: no socket, no clock, no disk."""
