@@ -1,0 +1,260 @@
+"""One Maildir: deliveries into tmp/, their names in new/ and cur/, and what is there (https://cr.yp.to/proto/maildir.html)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from fetchmail_py.errors import StoreError
+from fetchmail_py.model import FLAG_TO_LETTER, Delivered, Flags, MessageKey
+from fetchmail_py.store import delivery
+from fetchmail_py.store.durable import Barrier, make_directories, rename_no_replace
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+LOCAL_GRAIN_NS = 20_000_000
+"""Two changes closer than this may leave the same mtime: the kernel's clock tick, twice."""
+COARSE_GRAIN_NS = 2_000_000_000
+"""The same for a file system that keeps whole seconds, or every second one (FAT)."""
+LOOKS = 5
+"""How often a directory that changes while it is read is read again."""
+
+# What programs use where ':' cannot be part of a file name.
+_INFO = re.compile(r"[!;]2,([A-Za-z]*)$")
+
+
+class LocalFile(NamedTuple):
+    """A message's file as its name tells it."""
+
+    subdir: str
+    """`new`, `cur`, or `tmp` for one that is not yet published."""
+    name: str
+    letters: str
+    """Flags of the info part, sorted, each once: A to Z as Maildir has them, a to z for keywords."""
+
+
+class Signature(NamedTuple):
+    """When the directories last changed, and when we looked; nanoseconds since 1970."""
+
+    new_mtime_ns: int
+    cur_mtime_ns: int
+    looked_at_ns: int
+
+
+class PublishError(StoreError):
+    """Some files of a batch were not renamed; the others were. `directories` are to be synced all the same."""
+
+    def __init__(self, first: StoreError, keys: Sequence[MessageKey], directories: tuple[str, ...]) -> None:
+        super().__init__(first.detail, path=first.path, errno=first.errno)
+        self.keys = tuple(keys)
+        self.directories = directories
+
+
+def split_name(name: str) -> tuple[MessageKey, str]:
+    """A file's name as its key and its flag letters as they stand. Fields such as `,S=123` belong to the key."""
+    base, colon, info = name.partition(":2,")
+    if colon:
+        return MessageKey(base), info.partition(",")[0]
+    found = _INFO.search(name)
+    if found:
+        return MessageKey(name[: found.start()]), found[1]
+    return MessageKey(name.partition(":")[0]), ""
+
+
+@lru_cache(maxsize=4096)
+def tidy(letters: str) -> str:
+    """Flag letters sorted, each once, and nothing but letters."""
+    return "".join(sorted({letter for letter in letters if letter.isascii() and letter.isalpha()}))
+
+
+@lru_cache(maxsize=4096)
+def letters_of(flags: Flags, keywords: str = "") -> str:
+    """The info letters of flags, with the keyword letters given; flags that have no letter are left out."""
+    return tidy("".join(FLAG_TO_LETTER.get(flag, "") for flag in flags) + keywords)
+
+
+class Maildir:
+    """One Maildir. Deliveries may be made from several threads at once; all else is the account's own thread's."""
+
+    __slots__ = ("barrier", "cur", "new", "path", "tmp")
+
+    def __init__(self, path: str, barrier: Barrier) -> None:
+        self.path = path
+        self.barrier = barrier
+        self.tmp, self.new, self.cur = (f"{path}/{subdir}" for subdir in ("tmp", "new", "cur"))
+
+    # -- the directory itself
+
+    def exists(self) -> bool:
+        """Whether new/ and cur/ are there: tmp/ is made again where it is missing."""
+        return os.path.isdir(self.cur) and os.path.isdir(self.new)
+
+    def create(self, *, subfolder: bool = False) -> bool:
+        """Makes what is missing, mode 0700, to be durable with the barrier's next `directories`; True if anything was.
+
+        `subfolder` adds the empty file `maildirfolder` that marks a Maildir inside another (Maildir++).
+        """
+        changed: list[str] = []
+        for directory in (self.tmp, self.new, self.cur):
+            changed += make_directories(directory)
+        if subfolder:
+            try:
+                os.close(os.open(f"{self.path}/maildirfolder", delivery.CREATE, 0o600))
+                changed.append(self.path)
+            except FileExistsError:
+                pass
+            except OSError as error:
+                raise StoreError.from_os_error(error, "making the Maildir", self.path) from error
+        self.check()
+        self.barrier.created(changed)
+        return bool(changed)
+
+    def check(self) -> None:
+        """StoreError unless tmp/, new/ and cur/ are there on one file system, where a rename can publish a message."""
+        try:
+            devices = {os.stat(directory).st_dev for directory in (self.tmp, self.new, self.cur)}
+        except OSError as error:
+            raise StoreError.from_os_error(error, "opening the Maildir") from error
+        if len(devices) != 1:
+            raise StoreError(
+                f"tmp/, new/ and cur/ are not on one file system: {self.path}", path=self.path, errno=errno.EXDEV
+            )
+
+    def path_of(self, file: LocalFile) -> str:
+        """Where the file is."""
+        return f"{self.path}/{file.subdir}/{file.name}"
+
+    # -- arriving messages
+
+    def deliver(self, data: bytes, mtime: int | None) -> Delivered:
+        """A whole message into tmp/, not yet durable. `mtime` in POSIX seconds; None: now."""
+        return delivery.deliver(self.tmp, data, mtime)
+
+    def start(self, mtime: int | None) -> delivery.Delivery:
+        """A message that comes in pieces, into tmp/ in constant memory."""
+        return delivery.Delivery(self.tmp, mtime)
+
+    def publish(self, items: Sequence[tuple[Delivered | MessageKey, Flags, str]]) -> tuple[str, ...]:
+        """Renames durable files from tmp/ into new/ (no flags at all) or cur/, flags and keyword letters in the name.
+
+        Never replaces a file. Returns the directories to be made durable. PublishError, after all were tried, if some
+        could not be renamed, as when a file has vanished from tmp/.
+        """
+        failed: list[MessageKey] = []
+        first: StoreError | None = None
+        touched: dict[str, int] = {}
+        opened: list[int] = []
+        try:
+            tmp = self._open(self.tmp, opened)
+            for item, flags, keywords in items:
+                key = item.key if isinstance(item, Delivered) else item
+                letters = letters_of(flags, keywords)
+                directory, name = (self.cur, f"{key}:2,{letters}") if letters or flags else (self.new, key)
+                if directory not in touched:
+                    touched[directory] = self._open(directory, opened)
+                try:
+                    rename_no_replace(key, name, tmp, touched[directory])
+                except OSError as error:
+                    failed.append(key)
+                    first = first or StoreError.from_os_error(error, "publishing the message", f"{self.tmp}/{key}")
+        finally:
+            for fd in opened:
+                os.close(fd)
+        if first is not None:
+            raise PublishError(first, failed, tuple(touched))
+        return tuple(touched)
+
+    def _open(self, directory: str, opened: list[int]) -> int:
+        try:
+            opened.append(os.open(directory, _DIRECTORY))
+        except OSError as error:
+            raise StoreError.from_os_error(error, "opening the Maildir", directory) from error
+        return opened[-1]
+
+    # -- what is there
+
+    def signature(self) -> Signature:
+        """When new/ and cur/ last changed. Take it before `scan`: what changes during the scan shows the next time."""
+        now = time.time_ns()
+        try:
+            return Signature(os.stat(self.new).st_mtime_ns, os.stat(self.cur).st_mtime_ns, now)
+        except OSError as error:
+            raise StoreError.from_os_error(error, "looking at the Maildir") from error
+
+    def unchanged_since(self, then: Signature) -> bool:
+        """Whether no name in new/ and cur/ can have changed since; False where the clock is too coarse to tell."""
+        if any(
+            then.looked_at_ns - mtime <= (LOCAL_GRAIN_NS if mtime % 1_000_000_000 else COARSE_GRAIN_NS)
+            for mtime in then[:2]
+        ):
+            return False
+        return self.signature()[:2] == then[:2]
+
+    def scan(self, skipped: list[str] | None = None) -> dict[MessageKey, LocalFile]:
+        """Every message by its key, from names alone: no file is looked at. StoreError if new/ or cur/ is missing.
+
+        Dot files are not mail. What is no regular file is left out, and added to `skipped` as "cur/name". A directory
+        that changes while it is read is read again; where it never rests, a name seen once counts as there, since a
+        renamed file may be missed: absence needs a second look.
+        """
+        everything: dict[MessageKey, LocalFile] = {}
+        before = self.signature()[:2]
+        for _ in range(LOOKS):
+            found: dict[MessageKey, LocalFile] = {}
+            odd: list[str] = []
+            # new/ first: a file that goes from new/ to cur/ meanwhile is then seen twice rather than never.
+            self._names("new", found, odd)
+            self._names("cur", found, odd)
+            after = self.signature()[:2]
+            if after == before:
+                break
+            before = after
+            everything.update(found)
+        else:
+            found = everything
+        if skipped is not None:
+            skipped += odd
+        return found
+
+    def _names(self, subdir: str, found: dict[MessageKey, LocalFile], odd: list[str]) -> None:
+        make = tuple.__new__  # half the price of LocalFile(), which counts over 100,000 names
+        neat: dict[str, str] = {}
+        try:
+            with os.scandir(f"{self.path}/{subdir}") as entries:
+                for entry in entries:
+                    name = entry.name
+                    if name[0] == ".":
+                        continue
+                    if not entry.is_file(follow_symlinks=False):
+                        odd.append(f"{subdir}/{name}")
+                        continue
+                    base, colon, info = name.partition(":2,")
+                    if not colon or "," in info:
+                        base, info = split_name(name)
+                    letters = neat.get(info)
+                    if letters is None:
+                        letters = neat[info] = tidy(info)
+                    found[MessageKey(base)] = make(LocalFile, (subdir, name, letters))
+        except OSError as error:
+            raise StoreError.from_os_error(error, "reading the Maildir", f"{self.path}/{subdir}") from error
+
+    def locate(self, keys: Collection[MessageKey]) -> dict[MessageKey, LocalFile]:
+        """Those of the keys that have a file in tmp/, new/ or cur/; published wins. One scan at most for all."""
+        if not keys:
+            return {}
+        located = {key: LocalFile("tmp", key, "") for key in keys if os.path.lexists(f"{self.tmp}/{key}")}
+        there = self.scan() if self.exists() else {}
+        located.update((key, there[key]) for key in keys if key in there)
+        return located
+
+    def leftovers(self, keep: Collection[MessageKey]) -> int:
+        """Removes from tmp/ what killed deliveries of ours left, except the keys in `keep`; returns how many.
+
+        Only files of this host, named as ours, whose process no longer runs; to be called with the account's lock held.
+        """
+        return delivery.leftovers(self.tmp, keep)
