@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
 from functools import lru_cache
 from typing import NamedTuple, NewType
 
@@ -136,6 +137,31 @@ class Delivered:
     """`plan.matching.identity` of its header: 16 octets."""
 
 
+class Stage(IntEnum):
+    """How far a message that has a row in the state has come."""
+
+    ARRIVING = 0
+    """An intent: its file may still be in `tmp/`."""
+    PAIRED = 1
+    """Both sides have it, or had it when last seen."""
+    KEPT = 2
+    """Gone from the server, kept here on purpose."""
+    DELETING = 3
+    """Stored here; the server is to delete it, or was told to (POP3, mode offline)."""
+
+
+class Pair(NamedTuple):
+    """What both sides agreed on last time about one message of an IMAP mailbox: the merge base.
+
+    A UID below zero is no UID: the message has lost its counterpart (changed UIDVALIDITY, lost state) and waits for matching.
+    """
+
+    uid: Uid
+    key: MessageKey
+    flags: Flags
+    stage: int
+
+
 class RemoteMessage(NamedTuple):
     """What a listing says of one message."""
 
@@ -162,6 +188,33 @@ class RemoteMailbox:
     def selectable(self) -> bool:
         """Whether it can hold messages."""
         return not self.attributes & {"\\noselect", "\\nonexistent"}
+
+
+class Coverage(Enum):
+    """What a listing claims to hold."""
+
+    ALL = "all"
+    """Every message: what is not in it is gone, if the count is right."""
+    CHANGES = "changes"
+    """Messages new or changed since the known MODSEQ; deletions only as VANISHED."""
+
+
+@dataclass(slots=True)
+class Look:
+    """One mailbox as a session saw it (SELECT or EXAMINE, and a listing)."""
+
+    name: MailboxName
+    uidvalidity: UidValidity
+    uidnext: int
+    exists: int
+    highestmodseq: int
+    coverage: Coverage
+    messages: dict[Uid, RemoteMessage] = field(default_factory=dict)
+    vanished: UidSet = field(default_factory=UidSet)
+    present: UidSet | None = None
+    """Every UID there is, where the server was asked for that too (UID SEARCH ALL)."""
+    read_only: bool = False
+    permanent_flags: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,3 +245,18 @@ class MaildropEntry:
     uidl: bytes | None
     """None where the server has no UIDL."""
     size: int
+
+
+class StoredMessage(NamedTuple):
+    """A message of a POP3 maildrop that was stored here and was not yet seen to be gone from the server."""
+
+    id: int
+    uidl: bytes | None
+    key: MessageKey
+    listed_size: int
+    wire_size: int
+    sha256: bytes
+    identity: bytes
+    stored_at: float
+    """POSIX time."""
+    stage: int

@@ -1,0 +1,220 @@
+"""The one-way modes of IMAP: what one mailbox needs, and the plan of a whole account from that.
+
+`backup` adds and follows flags, and keeps what the server deletes; `mirror` makes the local side the server's;
+`offline` downloads, then deletes at the server (RFC 1733). Nothing of these is sent but the deletions of `offline`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from fetchmail_py.model import Flags, MailboxName, MessageKey, Pair, RemoteSnapshot, Stage, Uid
+from fetchmail_py.plan import guard
+from fetchmail_py.plan.actions import (
+    Action,
+    DeleteLocal,
+    DeleteRemote,
+    Download,
+    Forget,
+    Keep,
+    MoveLocal,
+    Recognise,
+    SetLocalFlags,
+)
+
+BACKUP = "backup"
+MIRROR = "mirror"
+OFFLINE = "offline"
+
+
+class FlagChange(NamedTuple):
+    """A pair whose local file must get other flags."""
+
+    pair: Pair
+    flags: Flags
+
+
+@dataclass(slots=True)
+class Delta:
+    """What differs in one mailbox between the server, the state and, where it was looked at, the local side."""
+
+    mailbox: MailboxName
+    known: int
+    """How many messages both sides had: what the guard measures deletions against."""
+    new: list[Uid] = field(default_factory=list)
+    """At the server and wanted here."""
+    gone: list[Pair] = field(default_factory=list)
+    """No longer at the server, but here."""
+    lost: list[Pair] = field(default_factory=list)
+    """On neither side any more."""
+    returned: list[Pair] = field(default_factory=list)
+    """Kept here as gone, and at the server after all."""
+    reflag: list[FlagChange] = field(default_factory=list)
+    stored: list[Uid] = field(default_factory=list)
+    """Stored here and still at the server (mode offline)."""
+    exempt: bool = False
+    """The guard does not watch it: its special use is \\Trash or \\Junk."""
+
+
+def compare(
+    mode: str,
+    mailbox: MailboxName,
+    remote: RemoteSnapshot | None,
+    pairs: Mapping[Uid, Pair],
+    local: Mapping[MessageKey, Flags] | None,
+    *,
+    known: int,
+    retry: Collection[Uid] = (),
+    exempt: bool = False,
+) -> Delta:
+    """What one mailbox needs.
+
+    `remote` is None where the server has nothing new, `local` None where nothing changed here since the last look. `pairs` holds
+    at least the pairs that `remote` names, and all of them where `local` is given. `retry` are UIDs set aside earlier.
+    """
+    delta = Delta(mailbox, known, exempt=exempt)
+    changed = remote.changed if remote is not None else {}
+    gone = remote.gone if remote is not None else frozenset()
+    new: set[Uid] = {uid for uid in retry if uid not in pairs and (remote is None or uid not in gone)}
+    for uid, message in changed.items():
+        pair = pairs.get(uid)
+        if pair is None:
+            new.add(uid)
+        elif pair.stage == Stage.KEPT:
+            delta.returned.append(pair._replace(flags=message.flags))
+        elif mode == OFFLINE:
+            delta.stored.append(uid)
+        elif pair.flags != message.flags and (local is None or pair.key in local):
+            delta.reflag.append(FlagChange(pair, message.flags))
+    for uid in sorted(gone):
+        pair = pairs[uid]
+        here = local is None or pair.key in local
+        (delta.gone if here else delta.lost).append(pair)
+    if local is not None:
+        _compare_local(mode, delta, pairs, local, changed, gone, new)
+    if mode == OFFLINE and remote is None:
+        # The server shows what it showed last time: what we had told it to delete is still there.
+        delta.stored.extend(uid for uid, pair in pairs.items() if pair.stage in {Stage.PAIRED, Stage.DELETING})
+    delta.new = sorted(new, reverse=True)
+    return delta
+
+
+def _compare_local(
+    mode: str,
+    delta: Delta,
+    pairs: Mapping[Uid, Pair],
+    local: Mapping[MessageKey, Flags],
+    changed: Mapping[Uid, object],
+    gone: Collection[Uid],
+    new: set[Uid],
+) -> None:
+    for uid, pair in pairs.items():
+        if uid in gone:
+            continue
+        flags = local.get(pair.key)
+        if flags is None:
+            if uid < 0 or pair.stage == Stage.KEPT:
+                delta.lost.append(pair)
+            elif pair.stage == Stage.PAIRED and (mode != OFFLINE or uid in delta.stored):
+                # Stored once, but its file is no longer here: the server still has it.
+                new.add(uid)
+                if mode == OFFLINE:
+                    delta.stored.remove(uid)
+        elif mode == MIRROR and pair.stage == Stage.PAIRED and uid not in changed and flags != pair.flags:
+            delta.reflag.append(FlagChange(pair, pair.flags))
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A mailbox left as it is because its deletions need the user's word."""
+
+    mailbox: MailboxName
+    deletions: int
+    known: int
+    uids: tuple[Uid, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Ordered actions, and what was left alone."""
+
+    actions: tuple[Action, ...]
+    stops: tuple[Stop, ...] = ()
+    notices: tuple[tuple[MailboxName, str], ...] = ()
+
+
+class Move(NamedTuple):
+    """A message gone from one mailbox that is the same as a new one in another."""
+
+    mailbox: MailboxName
+    pair: Pair
+    to: MailboxName
+    to_uid: Uid
+    flags: Flags
+
+
+def plan_account(
+    mode: str,
+    deltas: Sequence[Delta],
+    *,
+    moves: Sequence[Move] = (),
+    recognised: Sequence[Recognise] = (),
+    max_delete: float = 0.5,
+    may_delete: bool = True,
+    allowed: Mapping[MailboxName, Collection[Uid] | None] | None = None,
+) -> Plan:
+    """The plan of an account: recognise, move, download, flags, deletions last; within that, mailboxes in the order given.
+
+    `may_delete` is False in a run that must not trust its state. `allowed` names, by mailbox, the UIDs whose deletion was announced
+    and is now let through; None lets all of that mailbox through.
+    """
+    moved_away = {(move.mailbox, move.pair.uid) for move in moves}
+    moved_in = {(move.to, move.to_uid) for move in moves}
+    seen = {(action.mailbox, action.uid) for action in recognised}
+    actions: list[Action] = list(recognised)
+    actions += [MoveLocal(m.mailbox, m.pair.uid, m.pair.key, m.to, m.to_uid, m.flags) for m in moves]
+    downloads: list[Action] = []
+    flags: list[Action] = []
+    deletions: list[Action] = []
+    stops: list[Stop] = []
+    notices: list[tuple[MailboxName, str]] = []
+    for delta in deltas:
+        name = delta.mailbox
+        new = tuple(uid for uid in delta.new if (name, uid) not in moved_in and (name, uid) not in seen)
+        if new:
+            downloads.append(Download(name, new))
+        flags += [Recognise(name, pair.uid, pair.uid, pair.flags) for pair in delta.returned]
+        flags += [SetLocalFlags(name, change.pair.uid, change.pair.key, change.flags) for change in delta.reflag]
+        gone = [pair for pair in delta.gone if (name, pair.uid) not in moved_away]
+        if delta.lost:
+            deletions.append(Forget(name, tuple(pair.uid for pair in delta.lost)))
+        if mode == OFFLINE:
+            if gone:
+                deletions.append(Forget(name, tuple(pair.uid for pair in gone)))
+            remove = sorted({*delta.stored, *new})
+            if remove:
+                deletions.append(DeleteRemote(name, tuple(remove)))
+        elif mode == BACKUP:
+            kept = tuple(pair.uid for pair in gone if pair.stage != Stage.KEPT)
+            if kept:
+                deletions.append(Keep(name, kept))
+        elif gone and not may_delete:
+            notices.append((name, f"{len(gone)} messages are gone from the server; not deleted here in this run"))
+        elif gone:
+            uids = tuple(pair.uid for pair in gone)
+            if not delta.exempt and guard.asks(len(gone), delta.known, max_delete) and not _is_allowed(allowed, name, uids):
+                stops.append(Stop(name, len(gone), delta.known, uids))
+            else:
+                deletions += [DeleteLocal(name, pair.uid, pair.key) for pair in gone]
+    return Plan(tuple(actions + downloads + flags + deletions), tuple(stops), tuple(notices))
+
+
+def _is_allowed(
+    allowed: Mapping[MailboxName, Collection[Uid] | None] | None, name: MailboxName, uids: Collection[Uid]
+) -> bool:
+    if allowed is None or name not in allowed:
+        return False
+    announced = allowed[name]
+    return announced is None or set(uids) <= set(announced)

@@ -1,0 +1,381 @@
+"""One logged-in IMAP connection: greeting, TLS, login, and commands whose answers are read in the order they were sent.
+
+RFC 9051 and RFC 3501 servers. What the commands mean is in `imap_look` (LIST, SELECT, listings), `imap_fetch` (bodies) and
+`imap_store` (deletions).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from fetchmail_py.errors import (
+    AuthenticationFailed,
+    ConnectionLost,
+    ProtocolError,
+    ServerBusy,
+    ServerRefused,
+    TlsError,
+)
+from fetchmail_py.model import MailboxName
+from fetchmail_py.session.login import Login, choose
+from fetchmail_py.session.transport import Endpoint, Transport
+from fetchmail_py.wire import imap_command
+from fetchmail_py.wire.imap_response import (
+    BodyChunk,
+    Capability,
+    Code,
+    Continuation,
+    Enabled,
+    Event,
+    Exists,
+    Expunge,
+    ResponseDecoder,
+    Status,
+    Vanished,
+)
+
+COMPRESS_FROM = 0.020
+"""Seconds of round trip from which COMPRESS=DEFLATE pays: below, the server's CPU is the slower part."""
+PROGRESS_OCTETS = 4096
+"""Within one `timeout` a whole response or this many octets must come, or the server counts as silent."""
+PATIENCE = 10
+"""How many times `timeout` a server may send nothing but untagged OKs while a command runs."""
+
+_BUSY_CODES = {"UNAVAILABLE", "INUSE", "LIMIT", "THROTTLED", "SERVERBUG"}
+_LOGIN_CODES = {"AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED", "PRIVACYREQUIRED", "CONTACTADMIN"}
+
+
+class Ticket(NamedTuple):
+    """A command that was sent and whose answer is yet to be read."""
+
+    tag: str
+    name: str
+
+
+def quirk_throttled(text: str) -> bool:
+    """Gmail ("Account exceeded command or bandwidth limits") and Exchange ("Request is throttled") say "later" without a code."""
+    lower = text.lower()
+    return "throttl" in lower or "bandwidth limits" in lower or "try again later" in lower or "too many simultaneous" in lower
+
+
+def refusal(command: str, status: Status, mailbox: MailboxName | None = None) -> ServerRefused:
+    """The error that a NO, BAD or BYE is."""
+    code = status.code.name if status.code is not None else None
+    kind: type[ServerRefused] = ServerRefused
+    if code in _BUSY_CODES or quirk_throttled(status.text):
+        kind = ServerBusy
+    return kind(command, status.status, status.text, code=code, mailbox=mailbox)
+
+
+class ImapSession:
+    """A connection in the authenticated or selected state. Not for use by two threads, but for `abort`."""
+
+    def __init__(self, transport: Transport, on_alert: Callable[[str], None]) -> None:
+        self.transport = transport
+        self.capabilities: frozenset[str] = frozenset()
+        self.enabled: frozenset[str] = frozenset()
+        self.selected: MailboxName | None = None
+        self.selected_read_only = True
+        self.exists = 0
+        """Messages in the selected mailbox, as the last EXISTS and what was expunged since say."""
+        self.on_alert = on_alert
+        self._decoder = ResponseDecoder()
+        self._tags = 0
+        self._pending: deque[Ticket] = deque()
+        self._answered: dict[str, Status] = {}
+        self._capabilities_fresh = False
+
+    # -- opening -----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls,
+        endpoint: Endpoint,
+        login: Login,
+        *,
+        compress: bool | None = None,
+        on_alert: Callable[[str], None] = lambda _: None,
+    ) -> ImapSession:
+        """Connects and logs in. `compress` True or False forces COMPRESS=DEFLATE on or off, None decides by the round trip.
+
+        Raises ServerUnreachable, TlsError, ConnectionLost, ProtocolError, ServerRefused, AuthenticationFailed.
+        """
+        transport = Transport.connect(endpoint)
+        session = cls(transport, on_alert)
+        try:
+            session._greet(endpoint, login)
+            wanted = transport.round_trip >= COMPRESS_FROM if compress is None else compress
+            if wanted and "COMPRESS=DEFLATE" in session.capabilities:
+                session._compress()
+        except BaseException:
+            transport.close()
+            raise
+        return session
+
+    def _greet(self, endpoint: Endpoint, login: Login) -> None:
+        greeting = self._next_event()
+        if not isinstance(greeting, Status) or greeting.tag is not None:
+            raise ProtocolError("the server did not greet as an IMAP server does", data=repr(greeting).encode())
+        if greeting.status == "BYE":
+            raise refusal("greeting", greeting)
+        if greeting.status not in {"OK", "PREAUTH"}:
+            raise ProtocolError(f"the server greeted with {greeting.status}", data=greeting.text.encode())
+        self._note_code(greeting.code)
+        if endpoint.tls == "starttls":
+            if greeting.status == "PREAUTH":
+                # RFC 3501 has no STARTTLS once authenticated: whoever sends this wants the session in the clear.
+                raise ProtocolError("the server greeted with PREAUTH before TLS could start")
+            self._start_tls()
+        if greeting.status != "PREAUTH":
+            if not self._capabilities_fresh:
+                self._ask_capabilities()
+            self._log_in(endpoint, login)
+        if not self._capabilities_fresh:
+            self._ask_capabilities()
+
+    def _start_tls(self) -> None:
+        if not self._capabilities_fresh:
+            self._ask_capabilities()
+        if "STARTTLS" not in self.capabilities:
+            raise TlsError(
+                "the server does not offer STARTTLS", hint='use tls = "implicit", or ask the provider which port has TLS'
+            )
+        ticket = self.send(b"STARTTLS")
+        status = self._await(ticket)
+        if status.status != "OK":
+            raise TlsError(f"the server refused STARTTLS: {status.text}")
+        self.transport.start_tls(self._decoder.buffered)
+        # What was said before TLS may have been said by anybody (RFC 9051, 6.2.1): nothing of it is kept.
+        self._decoder = ResponseDecoder()
+        self.capabilities = frozenset()
+        self._capabilities_fresh = False
+        self._ask_capabilities()
+
+    def _ask_capabilities(self) -> None:
+        self.run(b"CAPABILITY")
+        self._capabilities_fresh = True
+
+    def _log_in(self, endpoint: Endpoint, login: Login) -> None:
+        offered = frozenset(name[5:] for name in self.capabilities if name.startswith("AUTH="))
+        mechanism = choose(
+            login,
+            offered,
+            encrypted=endpoint.tls != "none",
+            plain_login="LOGINDISABLED" not in self.capabilities,
+            apop=False,
+        )
+        self._capabilities_fresh = False
+        if mechanism == "LOGIN-COMMAND":
+            user, secret = login.user.encode(), login.secret().encode()
+            parts = [b"LOGIN ", imap_command.astring(user), b" ", imap_command.astring(secret)]
+            status = self._await(self.send(*parts, secret=True, name="LOGIN"))
+        else:
+            status = self._authenticate(mechanism, endpoint, login)
+        if status.status != "OK":
+            error = refusal("login", status)
+            if isinstance(error, ServerBusy) and error.code not in _LOGIN_CODES:
+                raise error
+            raise AuthenticationFailed("login", status.status, status.text, code=error.code)
+        self._note_code(status.code)
+
+    def _authenticate(self, mechanism: str, endpoint: Endpoint, login: Login) -> Status:
+        # Here and not above: the mechanisms are needed by one kind of login only.
+        import binascii  # noqa: PLC0415
+        import secrets  # noqa: PLC0415
+
+        from fetchmail_py.wire import sasl  # noqa: PLC0415
+
+        exchange = sasl.mechanism(
+            mechanism,
+            user=login.user,
+            secret="" if mechanism == "EXTERNAL" else login.secret(),
+            nonce=secrets.token_urlsafe(18),
+            host=endpoint.host,
+            port=endpoint.port,
+        )
+        initial = exchange.initial
+        line = b"AUTHENTICATE " + mechanism.encode()
+        if initial is not None and "SASL-IR" in self.capabilities:
+            line += b" " + (binascii.b2a_base64(initial, newline=False) or b"=")
+            initial = None
+        ticket = self.send(line, secret=True, name="AUTHENTICATE")
+        for event in self.events(ticket):
+            if not isinstance(event, Continuation):
+                continue
+            if initial is not None:
+                answer, initial = initial, None
+            else:
+                try:
+                    challenge = binascii.a2b_base64(event.text)
+                except binascii.Error as error:
+                    raise ProtocolError("a SASL challenge that is not base64", data=b"") from error
+                answer = exchange.respond(challenge)
+            self.transport.send(binascii.b2a_base64(answer, newline=False) + b"\r\n", secret=True)
+        status = self._answered.pop(ticket.tag)
+        if status.status == "OK":
+            exchange.finish()
+        return status
+
+    def _compress(self) -> None:
+        status = self._await(self.send(b"COMPRESS DEFLATE"))
+        # RFC 4978: refused is no reason to stop, the session goes on as it is.
+        if status.status == "OK":
+            self.transport.start_deflate(self._decoder.take_buffered())
+
+    # -- commands ----------------------------------------------------------------------------------------------------
+
+    def send(self, *parts: bytes | imap_command.Literal, secret: bool = False, name: str | None = None) -> Ticket:
+        """Sends a command without waiting for its answer; literals that need it wait for the server's word."""
+        self._tags += 1
+        tag = f"F{self._tags}"
+        first = parts[0]
+        assert isinstance(first, bytes)
+        ticket = Ticket(tag, name or first.decode("ascii", "replace").strip())
+        pieces = imap_command.command(
+            tag,
+            *parts,
+            literal_plus="LITERAL+" in self.capabilities,
+            literal_minus="LITERAL-" in self.capabilities or "IMAP4REV2" in self.capabilities,
+        )
+        self._pending.append(ticket)
+        for index, piece in enumerate(pieces):
+            if index:
+                self._await_continuation(ticket)
+            self.transport.send(piece, secret=secret)
+        return ticket
+
+    def _await_continuation(self, ticket: Ticket) -> None:
+        while True:
+            event = self._next_event()
+            if isinstance(event, Continuation):
+                return
+            if isinstance(event, Status) and event.tag == ticket.tag:
+                raise refusal(ticket.name, event)
+            self._note(event)
+
+    def events(self, ticket: Ticket) -> Iterator[Event]:
+        """The untagged data that belongs to a command, ending with its tagged answer, which `answer` then gives.
+
+        Answers must be read in the order in which the commands were sent.
+        """
+        while ticket.tag not in self._answered:
+            event = self._next_event()
+            if isinstance(event, Status) and event.tag is not None:
+                self._take_answer(event)
+                continue
+            self._note(event)
+            yield event
+        self._pending.remove(ticket)
+
+    def _take_answer(self, status: Status) -> None:
+        if not any(ticket.tag == status.tag for ticket in self._pending) or status.tag in self._answered:
+            raise ProtocolError("an answer to a command that was never sent", data=(status.tag or "").encode())
+        assert status.tag is not None
+        self._answered[status.tag] = status
+
+    def answer(self, ticket: Ticket) -> Status:
+        """The tagged answer of a command whose `events` have been read to the end."""
+        return self._answered.pop(ticket.tag)
+
+    def _await(self, ticket: Ticket) -> Status:
+        for event in self.events(ticket):
+            if isinstance(event, Continuation):
+                raise ProtocolError("a continuation request that nothing waits for", data=event.text)
+        return self.answer(ticket)
+
+    def run(self, *parts: bytes | imap_command.Literal, mailbox: MailboxName | None = None) -> Status:
+        """Sends a command and reads its answer, ignoring the data; raises ServerRefused unless it is OK."""
+        ticket = self.send(*parts)
+        status = self._await(ticket)
+        if status.status != "OK":
+            raise refusal(ticket.name, status, mailbox)
+        return status
+
+    def finish(self, ticket: Ticket, mailbox: MailboxName | None = None) -> Status:
+        """Like `answer`, but raises ServerRefused unless it is OK."""
+        status = self.answer(ticket)
+        if status.status != "OK":
+            raise refusal(ticket.name, status, mailbox)
+        return status
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _next_event(self) -> Event:
+        """The next event; raises ConnectionLost when the server goes silent or trickles."""
+        event = self._decoder.next_event()
+        if event is not None:
+            return event
+        timeout = self.transport.timeout
+        since = time.monotonic()
+        octets = 0
+        while True:
+            data = self.transport.receive()
+            self._decoder.receive_data(data)
+            event = self._decoder.next_event()
+            if event is not None:
+                return event
+            octets += len(data)
+            now = time.monotonic()
+            if now - since > timeout:
+                if octets < PROGRESS_OCTETS:
+                    raise ConnectionLost(f"the server sent {octets} octets in {timeout:.0f} seconds", timed_out=True)
+                since, octets = now, 0
+
+    def _note(self, event: Event) -> None:
+        """What concerns the session as a whole, whatever command it comes with."""
+        kind = type(event)
+        if kind is BodyChunk:
+            return
+        if isinstance(event, Status):
+            self._note_code(event.code, event.text)
+            if event.status == "BYE":
+                raise refusal(self._pending[0].name if self._pending else "session", event)
+        elif isinstance(event, Capability):
+            self.capabilities = event.names
+            self._capabilities_fresh = True
+        elif isinstance(event, Enabled):
+            self.enabled |= event.names
+        elif isinstance(event, Exists):
+            self.exists = event.count
+        elif isinstance(event, Expunge):
+            if not 0 < event.seq <= self.exists:
+                raise ProtocolError(f"EXPUNGE of message {event.seq} of {self.exists}")
+            self.exists -= 1
+        elif isinstance(event, Vanished) and not event.earlier:
+            self.exists = max(0, self.exists - len(event.uids))
+
+    def _note_code(self, code: Code | None, text: str = "") -> None:
+        if code is None:
+            return
+        if code.name == "CAPABILITY":
+            self.capabilities = frozenset(code.arg.upper().split())
+            self._capabilities_fresh = True
+        elif code.name == "ALERT":
+            self.on_alert(text)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    @property
+    def utf8(self) -> bool:
+        """Whether mailbox names on the wire are UTF-8 (RFC 6855)."""
+        return "UTF8=ACCEPT" in self.enabled
+
+    def logout(self) -> None:
+        """Says LOGOUT and closes, without waiting a round trip for the farewell: every answer that mattered has been read."""
+        try:
+            self.send(b"LOGOUT")
+        except ConnectionLost:
+            pass  # the server was faster
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Closes the connection as it is."""
+        self.transport.close()
+
+    def abort(self) -> None:
+        """From another thread: wakes whoever reads or writes, who gets ConnectionLost."""
+        self.transport.abort()

@@ -1,0 +1,344 @@
+"""Looking at an IMAP account: LIST and STATUS, EXAMINE and SELECT, and listings of what a mailbox holds.
+
+One pipelined exchange each: the next command is on its way while the answer to the one before is read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+from fetchmail_py.errors import ServerRefused
+from fetchmail_py.model import Coverage, Look, MailboxName, RemoteMailbox, RemoteMessage, UidSet, UidValidity
+from fetchmail_py.session.imap import ImapSession, Ticket, refusal
+from fetchmail_py.wire import imap_command
+from fetchmail_py.wire.imap_response import (
+    Code,
+    Esearch,
+    Fetch,
+    FlagsData,
+    ListEntry,
+    Namespace,
+    Search,
+    Status,
+    StatusData,
+    Vanished,
+)
+from fetchmail_py.wire.utf7 import decode_mailbox, encode_mailbox
+
+WINDOW = 24
+"""Commands under way at a time: enough to hide a round trip, few enough that neither side blocks on a full buffer."""
+
+T = TypeVar("T")
+
+
+class Known(NamedTuple):
+    """What we know of a mailbox before we look: the server is asked for what differs from that."""
+
+    name: MailboxName
+    uidvalidity: int = 0
+    modseq: int = 0
+    everything: bool = False
+    """Ask for every message whatever is known."""
+
+
+def mailbox_argument(session: ImapSession, name: MailboxName) -> bytes | imap_command.Literal:
+    """A mailbox name as a command wants it."""
+    return imap_command.astring(encode_mailbox(name, utf8=session.utf8), utf8=session.utf8)
+
+
+def status_items(session: ImapSession) -> bytes:
+    """What STATUS can tell at this server."""
+    items = b"MESSAGES UIDNEXT UIDVALIDITY"
+    if session.capabilities & {"CONDSTORE", "QRESYNC"}:
+        items += b" HIGHESTMODSEQ"
+    if "OBJECTID" in session.capabilities:
+        items += b" MAILBOXID"
+    return items
+
+
+def introduce(session: ImapSession) -> list[Ticket]:
+    """ID and ENABLE, not waited for: they travel in front of the first LIST.
+
+    Some servers (NetEase) serve a client only after ID. QRESYNC implies CONDSTORE (RFC 7162, 3.2.3).
+    """
+    tickets = []
+    if "ID" in session.capabilities:
+        tickets.append(session.send(b'ID ("name" "fetchmail-py")'))
+    if "ENABLE" in session.capabilities or "IMAP4REV2" in session.capabilities:
+        wanted = [b"UTF8=ACCEPT"] if session.capabilities & {"UTF8=ACCEPT", "UTF8=ONLY"} else []
+        if "QRESYNC" in session.capabilities:
+            wanted.append(b"QRESYNC")
+        elif "CONDSTORE" in session.capabilities:
+            wanted.append(b"CONDSTORE")
+        if wanted:
+            tickets.append(session.send(b"ENABLE " + b" ".join(wanted)))
+    return tickets
+
+
+def settle(session: ImapSession, tickets: Iterable[Ticket]) -> None:
+    """Reads the answers of commands whose refusal changes nothing (ID, ENABLE)."""
+    for ticket in tickets:
+        for _ in session.events(ticket):
+            pass
+        session.answer(ticket)
+
+
+def list_mailboxes(session: ImapSession) -> list[RemoteMailbox]:
+    """Every mailbox with its STATUS, in the order in which the server lists them.
+
+    With LIST-STATUS one exchange, else a LIST and one pipelined STATUS for each. A mailbox whose STATUS is refused has None
+    for its numbers. Raises ServerRefused if LIST is.
+    """
+    greeting = introduce(session)
+    extended = "LIST-STATUS" in session.capabilities or "IMAP4REV2" in session.capabilities
+    returns = b""
+    if extended:
+        returns = b" RETURN (SUBSCRIBED STATUS (" + status_items(session) + b"))"
+        if "SPECIAL-USE" in session.capabilities:
+            returns = returns.replace(b"(SUBSCRIBED", b"(SUBSCRIBED SPECIAL-USE", 1)
+    elif {"LIST-EXTENDED", "SPECIAL-USE"} <= session.capabilities:
+        returns = b" RETURN (SUBSCRIBED SPECIAL-USE)"
+    spaces = session.send(b"NAMESPACE") if "NAMESPACE" in session.capabilities else None
+    listing = session.send(b'LIST "" "*"' + returns, name="LIST")
+    settle(session, greeting)
+    namespace: Namespace | None = None
+    if spaces is not None:
+        for event in session.events(spaces):
+            if isinstance(event, Namespace):
+                namespace = event
+        session.answer(spaces)
+    found, numbers = _read_list(session, listing)
+    for prefix in _unseen_prefixes(namespace, found):
+        pattern = imap_command.astring(prefix + b"*")
+        more = session.send(b'LIST "" ', pattern, returns, name="LIST")
+        others, other_numbers = _read_list(session, more)
+        found |= others
+        numbers |= other_numbers
+    if not extended:
+        numbers = _status_each(session, [name for name, entry in found.items() if "\\noselect" not in entry.attributes])
+    return [_mailbox(session, name, entry, numbers.get(name, {})) for name, entry in found.items()]
+
+
+def _read_list(
+    session: ImapSession, ticket: Ticket
+) -> tuple[dict[bytes, ListEntry], dict[bytes, dict[str, int | str]]]:
+    found: dict[bytes, ListEntry] = {}
+    numbers: dict[bytes, dict[str, int | str]] = {}
+    for event in session.events(ticket):
+        if isinstance(event, ListEntry):
+            found[event.name] = event
+        elif isinstance(event, StatusData):
+            numbers[event.name] = event.items
+    session.finish(ticket)
+    return found, numbers
+
+
+def _unseen_prefixes(namespace: Namespace | None, found: Iterable[bytes]) -> list[bytes]:
+    """Namespaces of other users and shared ones of which LIST "*" showed nothing: some servers want to be asked."""
+    if namespace is None:
+        return []
+    names = tuple(found)
+    prefixes = [prefix for prefix, _ in (*namespace.others, *namespace.shared) if prefix]
+    return [prefix for prefix in prefixes if not any(name.startswith(prefix) for name in names)]
+
+
+def _status_each(session: ImapSession, names: Sequence[bytes]) -> dict[bytes, dict[str, int | str]]:
+    numbers: dict[bytes, dict[str, int | str]] = {}
+    items = status_items(session)
+
+    def ask(name: bytes) -> Ticket:
+        return session.send(b"STATUS ", imap_command.astring(name, utf8=session.utf8), b" (" + items + b")", name="STATUS")
+
+    for name, ticket in pipelined(names, ask):
+        for event in session.events(ticket):
+            if isinstance(event, StatusData):
+                numbers[name] = event.items
+        session.answer(ticket)
+    return numbers
+
+
+def pipelined(items: Iterable[T], ask: Callable[[T], Ticket], window: int = WINDOW) -> Iterator[tuple[T, Ticket]]:
+    """Sends a command for each item, at most `window` ahead; yields them in order.
+
+    The caller reads each one's events and its answer before it takes the next.
+    """
+    waiting: deque[tuple[T, Ticket]] = deque()
+    for item in items:
+        waiting.append((item, ask(item)))
+        if len(waiting) >= window:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
+
+
+def _mailbox(session: ImapSession, wire: bytes, entry: ListEntry, numbers: dict[str, int | str]) -> RemoteMailbox:
+    def number(item: str) -> int | None:
+        value = numbers.get(item)
+        return value if isinstance(value, int) else None
+
+    uidvalidity = number("UIDVALIDITY")
+    mailbox_id = numbers.get("MAILBOXID")
+    return RemoteMailbox(
+        name=decode_mailbox(wire, utf8=session.utf8),
+        delimiter=entry.delimiter,
+        attributes=entry.attributes,
+        uidvalidity=None if uidvalidity is None else UidValidity(uidvalidity),
+        uidnext=number("UIDNEXT"),
+        messages=number("MESSAGES"),
+        highestmodseq=number("HIGHESTMODSEQ"),
+        mailbox_id=mailbox_id if isinstance(mailbox_id, str) else None,
+    )
+
+
+class _Exchange(NamedTuple):
+    """The commands of one look."""
+
+    known: Known
+    coverage: Coverage
+    select: Ticket
+    search: Ticket | None
+    listing: Ticket | None
+
+
+def look(session: ImapSession, wanted: Iterable[Known]) -> Iterator[tuple[Known, Look | ServerRefused]]:
+    """Looks at mailboxes one after the other, read-only, each in one pipelined exchange: EXAMINE with what is to be listed.
+
+    Asks for changes since what is known (QRESYNC, else CONDSTORE), or for the flags of everything. A mailbox whose
+    UIDVALIDITY is not the known one is looked at in full. A refused mailbox gives its ServerRefused; the others go on.
+    """
+    again: list[Known] = []
+
+    def run(batch: Iterable[Known]) -> Iterator[tuple[Known, Look | ServerRefused]]:
+        waiting: deque[_Exchange] = deque()
+        for known in batch:
+            waiting.append(_ask(session, known))
+            if len(waiting) >= WINDOW:
+                yield from one(waiting.popleft())
+        while waiting:
+            yield from one(waiting.popleft())
+
+    def one(exchange: _Exchange) -> Iterator[tuple[Known, Look | ServerRefused]]:
+        result = _read(session, exchange)
+        known = exchange.known
+        if isinstance(result, Look) and exchange.coverage is Coverage.CHANGES and result.uidvalidity != known.uidvalidity:
+            again.append(Known(known.name, everything=True))
+        else:
+            yield known, result
+
+    yield from run(wanted)
+    yield from run(list(again))
+
+
+def select_command(session: ImapSession, name: MailboxName, *, read_only: bool, parameters: bytes = b"") -> Ticket:
+    """EXAMINE or SELECT."""
+    verb = b"EXAMINE " if read_only else b"SELECT "
+    return session.send(verb, mailbox_argument(session, name), parameters, name=verb.decode().strip())
+
+
+def _ask(session: ImapSession, known: Known) -> _Exchange:
+    tracks = "CONDSTORE" in session.capabilities or "QRESYNC" in session.capabilities
+    changes = tracks and known.uidvalidity > 0 and known.modseq > 0 and not known.everything
+    search = listing = None
+    if changes and "QRESYNC" in session.enabled:
+        parameters = f" (QRESYNC ({known.uidvalidity} {known.modseq}))".encode()
+        select = select_command(session, known.name, read_only=True, parameters=parameters)
+        return _Exchange(known, Coverage.CHANGES, select, None, None)
+    select = select_command(session, known.name, read_only=True, parameters=b" (CONDSTORE)" if tracks else b"")
+    if changes:
+        if "ESEARCH" in session.capabilities:
+            search = session.send(b"UID SEARCH RETURN (ALL) ALL", name="UID SEARCH")
+        listing = session.send(f"UID FETCH 1:* (FLAGS) (CHANGEDSINCE {known.modseq})".encode(), name="UID FETCH")
+        return _Exchange(known, Coverage.CHANGES, select, search, listing)
+    listing = session.send(b"UID FETCH 1:* (FLAGS)", name="UID FETCH")
+    return _Exchange(known, Coverage.ALL, select, search, listing)
+
+
+def _read(session: ImapSession, exchange: _Exchange) -> Look | ServerRefused:
+    name = exchange.known.name
+    found = read_select(session, exchange.select, name)
+    present: UidSet | None = None
+    refused: ServerRefused | None = None
+    for ticket in (exchange.search, exchange.listing):
+        if ticket is None:
+            continue
+        for event in session.events(ticket):
+            if isinstance(found, ServerRefused):
+                continue
+            if isinstance(event, Esearch) and event.uid:
+                present = event.all if event.all is not None else UidSet()
+            elif isinstance(event, Search):
+                present = UidSet.of(event.uids)
+            else:
+                _take(found, event)
+        status = session.answer(ticket)
+        if status.status != "OK" and session.exists:
+            # On an empty mailbox some servers refuse 1:*.
+            refused = refusal(ticket.name, status, name)
+    if isinstance(found, ServerRefused):
+        return found
+    if refused is not None:
+        return refused
+    found.coverage = exchange.coverage
+    found.exists = session.exists
+    found.present = present
+    if not found.uidnext and found.messages:
+        found.uidnext = max(found.messages) + 1
+    return found
+
+
+def read_select(session: ImapSession, ticket: Ticket, name: MailboxName) -> Look | ServerRefused:
+    """The answer to SELECT or EXAMINE, with the changes that QRESYNC adds to it."""
+    session.selected = None
+    session.exists = 0
+    found = Look(name, UidValidity(0), 0, 0, 0, Coverage.CHANGES)
+    for event in session.events(ticket):
+        if isinstance(event, Status) and event.code is not None:
+            if event.code.name == "CLOSED":
+                # All before this was about the mailbox selected before (RFC 7162, 3.2.11).
+                found = Look(name, UidValidity(0), 0, 0, 0, Coverage.CHANGES)
+                session.exists = 0
+            else:
+                _take_code(found, event.code)
+        elif isinstance(event, FlagsData):
+            continue
+        else:
+            _take(found, event)
+    status = session.answer(ticket)
+    if status.status != "OK":
+        return refusal(ticket.name, status, name)
+    if status.code is not None:
+        _take_code(found, status.code)
+    found.exists = session.exists
+    session.selected = name
+    session.selected_read_only = found.read_only
+    return found
+
+
+def _take_code(found: Look, code: Code) -> None:
+    match code.name:
+        case "UIDVALIDITY":
+            found.uidvalidity = UidValidity(code.number)
+        case "UIDNEXT":
+            found.uidnext = code.number
+        case "HIGHESTMODSEQ":
+            found.highestmodseq = code.number
+        case "NOMODSEQ":
+            found.highestmodseq = 0
+        case "READ-ONLY":
+            found.read_only = True
+        case "PERMANENTFLAGS":
+            found.permanent_flags = frozenset(code.arg.strip().strip("()").split())
+
+
+def _take(found: Look, event: object) -> None:
+    if isinstance(event, Fetch):
+        if event.uid is not None and event.flags is not None:
+            found.messages[event.uid] = RemoteMessage(event.uid, event.flags, event.modseq or 0)
+    elif isinstance(event, Vanished):
+        if event.earlier:
+            found.vanished = UidSet((*found.vanished.ranges, *event.uids.ranges))
+        else:
+            for uid in [uid for uid in found.messages if uid in event.uids]:
+                del found.messages[uid]
