@@ -108,8 +108,7 @@ class Delivery:
             if self._carry and not self._raw:
                 self._turn_back()
                 self._put(self._carry)
-            elif self._raw:
-                self._head += self._carry
+            self._head += self._carry
             fd = self._open_fd()
             _set_time(fd, self._mtime)
             self._fd = None

@@ -66,6 +66,18 @@ def split_name(name: str) -> tuple[MessageKey, str]:
     return MessageKey(name.partition(":")[0]), ""
 
 
+def with_letters(name: str, letters: str) -> str:
+    """The file's name with these flag letters in place of its own; other fields, and a foreign separator, stay."""
+    base, colon, info = name.partition(":2,")
+    if colon:
+        _, comma, rest = info.partition(",")
+        return f"{base}:2,{letters}{comma}{rest}"
+    found = _INFO.search(name)
+    if found:
+        return name[: found.start(1)] + letters
+    return f"{name.partition(':')[0]}:2,{letters}"
+
+
 @lru_cache(maxsize=4096)
 def tidy(letters: str) -> str:
     """Flag letters sorted, each once, and nothing but letters."""
@@ -81,12 +93,14 @@ def letters_of(flags: Flags, keywords: str = "") -> str:
 class Maildir:
     """One Maildir. Deliveries may be made from several threads at once; all else is the account's own thread's."""
 
-    __slots__ = ("barrier", "cur", "new", "path", "tmp")
+    __slots__ = ("_again", "_again_at", "barrier", "cur", "new", "path", "tmp")
 
     def __init__(self, path: str, barrier: Barrier) -> None:
         self.path = path
         self.barrier = barrier
         self.tmp, self.new, self.cur = (f"{path}/{subdir}" for subdir in ("tmp", "new", "cur"))
+        self._again: dict[MessageKey, LocalFile] = {}
+        self._again_at = float("-inf")
 
     # -- the directory itself
 
@@ -258,3 +272,117 @@ class Maildir:
         Only files of this host, named as ours, whose process no longer runs; to be called with the account's lock held.
         """
         return delivery.leftovers(self.tmp, keep)
+
+    # -- changes to what is there. The directory is yet to be synced.
+
+    def set_flags(self, key: MessageKey, file: LocalFile, *, add: str = "", remove: str = "") -> LocalFile | None:
+        """Adds and removes flag letters, moving the file to cur/ where it gets one; None if the message is gone.
+
+        Letters not named stay, also where a mail reader has renamed the file since `file` was looked up.
+        """
+        found: LocalFile | None = file
+        for _ in range(LOOKS):
+            if found is None:
+                return None
+            letters = tidy("".join(letter for letter in found.letters if letter not in remove) + add)
+            if letters == found.letters:
+                if os.path.lexists(self.path_of(found)):
+                    return found
+            else:
+                renamed = LocalFile("cur", with_letters(found.name, letters), letters)
+                try:
+                    self.barrier.rename(self.path_of(found), self.path_of(renamed))
+                except FileNotFoundError:
+                    pass
+                except FileExistsError as error:
+                    raise StoreError.from_os_error(error, "setting flags", self.path_of(renamed)) from error
+                else:
+                    return renamed
+            found = self._look_again(key, found)
+        raise self._restless(file)
+
+    def remove(self, key: MessageKey, file: LocalFile) -> bool:
+        """Removes a message; False if it was gone already."""
+        found: LocalFile | None = file
+        for _ in range(LOOKS):
+            if found is None:
+                return False
+            try:
+                os.unlink(self.path_of(found))
+            except FileNotFoundError:
+                found = self._look_again(key, found)
+            except OSError as error:
+                raise StoreError.from_os_error(error, "removing the message", self.path_of(found)) from error
+            else:
+                return True
+        raise self._restless(file)
+
+    def move(self, key: MessageKey, file: LocalFile, target: Maildir, letters: str) -> LocalFile | None:
+        """Moves a message to another Maildir under the same key, with these letters; None if it is gone here.
+
+        Keyword letters mean something in one Maildir only: `letters` are the target's, and all of them. StoreError with
+        errno EXDEV where the target is on another file system, EEXIST where it has the key already.
+        """
+        found: LocalFile | None = file
+        for _ in range(LOOKS):
+            if found is None:
+                return None
+            moved = _placed(found, found.name, letters)
+            try:
+                self.barrier.rename(self.path_of(found), target.path_of(moved))
+            except FileNotFoundError:
+                found = self._look_again(key, found)
+                target.check()
+            except FileExistsError as error:
+                raise StoreError.from_os_error(error, "moving the message", target.path_of(moved)) from error
+            else:
+                return moved
+        raise self._restless(file)
+
+    def copy(
+        self, key: MessageKey, file: LocalFile, target: Maildir, copy_key: MessageKey, letters: str
+    ) -> LocalFile | None:
+        """A second name for the message's file, `copy_key` in `target`, with the target's letters; None if it is gone.
+
+        A hard link: StoreError with errno EXDEV, EPERM or EMLINK where the file system can have none.
+        """
+        found: LocalFile | None = file
+        for _ in range(LOOKS):
+            if found is None:
+                return None
+            copied = _placed(found, copy_key, letters)
+            try:
+                os.link(self.path_of(found), target.path_of(copied), follow_symlinks=False)
+            except FileNotFoundError:
+                found = self._look_again(key, found)
+                target.check()
+            except OSError as error:
+                raise StoreError.from_os_error(error, "copying the message", target.path_of(copied)) from error
+            else:
+                return copied
+        raise self._restless(file)
+
+    def _look_again(self, key: MessageKey, stale: LocalFile) -> LocalFile | None:
+        """Where the message is, since `stale` is no longer there: a mail reader has renamed or removed the file.
+
+        One scan serves for a second: whoever marks a whole mailbox as read meanwhile must not cost a scan per message.
+        """
+        now = time.monotonic()
+        if now - self._again_at > 1 or self._again.get(key) == stale:
+            self._again, self._again_at = self.scan(), now
+        return self._again.get(key)
+
+    def _restless(self, file: LocalFile) -> StoreError:
+        return StoreError(
+            f"the message's file is renamed faster than we can follow: {file.name}",
+            path=self.path_of(file),
+            errno=errno.EBUSY,
+        )
+
+
+def _placed(file: LocalFile, name: str, letters: str) -> LocalFile:
+    """Where a file goes that gets a new place: what nobody has opened yet and has no flags stays new."""
+    letters = tidy(letters)
+    if file.subdir == "new" and not letters:
+        return LocalFile("new", split_name(name)[0], "")
+    return LocalFile("cur", with_letters(name, letters), letters)
