@@ -20,7 +20,7 @@ from fetchmail_py.errors import (
     TlsError,
 )
 from fetchmail_py.model import MailboxName
-from fetchmail_py.session.login import Login, choose
+from fetchmail_py.session.login import LOGIN_COMMAND, Login, choose, credentials, hide, start
 from fetchmail_py.session.transport import Endpoint, Transport
 from fetchmail_py.wire import imap_command
 from fetchmail_py.wire.imap_response import (
@@ -36,6 +36,7 @@ from fetchmail_py.wire.imap_response import (
     Status,
     Vanished,
 )
+from fetchmail_py.wire.sasl import octets
 
 COMPRESS_FROM = 0.020
 """Seconds of round trip from which COMPRESS=DEFLATE pays: below, the server's CPU is the slower part."""
@@ -163,15 +164,16 @@ class ImapSession:
         mechanism = choose(
             login,
             offered,
-            encrypted=endpoint.tls != "none",
+            encrypted=self.transport.encrypted or self.transport.loopback or endpoint.cleartext,
             plain_login="LOGINDISABLED" not in self.capabilities,
             apop=False,
         )
         self._capabilities_fresh = False
-        if mechanism == "LOGIN-COMMAND":
-            user, secret = login.user.encode(), login.secret().encode()
+        if mechanism == LOGIN_COMMAND:
+            user, secret = (octets(text) for text in credentials(login))
             parts = [b"LOGIN ", imap_command.astring(user), b" ", imap_command.astring(secret)]
             status = self._await(self.send(*parts, secret=True, name="LOGIN"))
+            status = status._replace(text=hide(status.text, login.secret()))
         else:
             status = self._authenticate(mechanism, endpoint, login)
         if status.status != "OK":
@@ -182,41 +184,21 @@ class ImapSession:
         self._note_code(status.code)
 
     def _authenticate(self, mechanism: str, endpoint: Endpoint, login: Login) -> Status:
-        # Here and not above: the mechanisms are needed by one kind of login only.
-        import binascii  # noqa: PLC0415
-        import secrets  # noqa: PLC0415
-
-        from fetchmail_py.wire import sasl  # noqa: PLC0415
-
-        exchange = sasl.mechanism(
-            mechanism,
-            user=login.user,
-            secret="" if mechanism == "EXTERNAL" else login.secret(),
-            nonce=secrets.token_urlsafe(18),
-            host=endpoint.host,
-            port=endpoint.port,
-        )
-        initial = exchange.initial
+        exchange = start(login, mechanism, host=endpoint.host, port=endpoint.port)
         line = b"AUTHENTICATE " + mechanism.encode()
-        if initial is not None and "SASL-IR" in self.capabilities:
-            line += b" " + (binascii.b2a_base64(initial, newline=False) or b"=")
-            initial = None
+        if "SASL-IR" not in self.capabilities:
+            exchange.defer_initial()
+        elif exchange.initial is not None:
+            line += b" " + exchange.initial
         ticket = self.send(line, secret=True, name="AUTHENTICATE")
         for event in self.events(ticket):
-            if not isinstance(event, Continuation):
-                continue
-            if initial is not None:
-                answer, initial = initial, None
-            else:
-                try:
-                    challenge = binascii.a2b_base64(event.text)
-                except binascii.Error as error:
-                    raise ProtocolError("a SASL challenge that is not base64", data=b"") from error
-                answer = exchange.respond(challenge)
-            self.transport.send(binascii.b2a_base64(answer, newline=False) + b"\r\n", secret=True)
-        status = self._answered.pop(ticket.tag)
+            if isinstance(event, Continuation):
+                self.transport.send(exchange.respond(event.text) + b"\r\n", secret=True)
+        status = self.answer(ticket)
         if status.status == "OK":
             exchange.finish()
+        elif exchange.error:
+            status = status._replace(text=f"{status.text} ({exchange.error})")
         return status
 
     def _compress(self) -> None:
@@ -339,7 +321,7 @@ class ImapSession:
         elif isinstance(event, Enabled):
             self.enabled |= event.names
         elif isinstance(event, Exists):
-            self.exists = event.count
+            self.exists = event.messages
         elif isinstance(event, Expunge):
             if not 0 < event.seq <= self.exists:
                 raise ProtocolError(f"EXPUNGE of message {event.seq} of {self.exists}")

@@ -18,7 +18,14 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from fetchmail_py.errors import CertificateError, ConfigError, ConnectionLost, ProtocolError, ServerUnreachable, TlsError
+from fetchmail_py.errors import (
+    CertificateError,
+    ConfigError,
+    ConnectionLost,
+    ProtocolError,
+    ServerUnreachable,
+    TlsError,
+)
 
 RECEIVE: Final = 256 * 1024
 """Octets asked of the socket at a time."""
@@ -43,6 +50,8 @@ class Endpoint:
     """SHA-256 of the DER certificate: accept exactly this one, whoever signed it."""
     client_cert: str | None = None
     client_key: str | None = None
+    cleartext: bool = False
+    """A secret may be shown to a connection that is not encrypted and leaves this machine (`allow_cleartext`)."""
 
 
 class Transport:
