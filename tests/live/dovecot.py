@@ -10,6 +10,7 @@ import getpass
 import grp
 import imaplib
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -93,6 +94,11 @@ class Dovecot:
         self._auto_create = auto_create
         self._process: subprocess.Popen[bytes] | None = None
         self._delivered = 0
+        # Dovecot serves no mail as root: then everything below `home` belongs to the system's user for mail.
+        self._owner = (os.getuid(), os.getgid())
+        if os.geteuid() == 0:
+            mail = pwd.getpwnam("mail")
+            self._owner = (mail.pw_uid, mail.pw_gid)
 
     def __enter__(self) -> Self:
         try:
@@ -218,6 +224,7 @@ class Dovecot:
         (directory / "users").write_text("".join(f"{user}:{{PLAIN}}{PASSWORD}::::::\n" for user in self.users))
         for user in self.users:
             self.home(user).mkdir(parents=True, exist_ok=True)
+            os.chown(self.home(user), *self._owner)
         location = {"maildir": "maildir:~/Maildir:LAYOUT=fs:INBOX=~/Maildir/INBOX", "sdbox": "sdbox:~/sdbox"}
         special = "".join(
             f"  mailbox {name} {{\n    special_use = {use}\n    auto = {'create' if self._auto_create else 'no'}\n  }}\n"
@@ -232,7 +239,7 @@ class Dovecot:
             for protocol in ("imap", "pop3")
         )
         if os.geteuid() == 0:
-            # The server's parts that face the network refuse to run as root; the mail itself may be root's.
+            # The server's parts that face the network, and those that read mail, do not run as root.
             directory.chmod(0o711)
             accounts = ""
             user = "root"
@@ -277,7 +284,7 @@ passdb {{
 }}
 userdb {{
   driver = static
-  args = uid={os.getuid()} gid={os.getgid()} home={directory}/home/%u
+  args = uid={self._owner[0]} gid={self._owner[1]} home={directory}/home/%u
 }}
 namespace inbox {{
   inbox = yes
@@ -316,7 +323,7 @@ protocol imap {{
             return self._append(user, mailbox, items)
         root = self.maildir(user, _utf7(mailbox))
         for name in ("cur", "new", "tmp"):
-            (root / name).mkdir(parents=True, exist_ok=True)
+            self._mkdir(root / name)
         cur = f"{root}/cur"
         count = 0
         for mail in items:
@@ -331,12 +338,19 @@ protocol imap {{
                 written = 0
                 while written < size:
                     written += os.write(descriptor, stored[written:] if written else stored)
+                os.fchown(descriptor, *self._owner)
                 if mail.date is not None:
                     os.utime(descriptor, (mail.date, mail.date))
             finally:
                 os.close(descriptor)
             count += 1
         return count
+
+    def _mkdir(self, path: Path) -> None:
+        if not path.is_dir():
+            self._mkdir(path.parent)
+            path.mkdir(exist_ok=True)
+            os.chown(path, *self._owner)
 
     def _append(self, user: str, mailbox: str, items: Iterable[Mail]) -> int:
         flags = {"S": "\\Seen", "R": "\\Answered", "F": "\\Flagged", "D": "\\Draft", "T": "\\Deleted"}
