@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from fetchmail_py.errors import ProtocolError
 
@@ -91,6 +91,9 @@ class _Large:
 
 
 LARGE: Final = _Large()
+
+Answer: TypeAlias = bytes | Reply | _Large
+"""What RETR or TOP brings: the message, a refusal, or LARGE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +201,7 @@ class ReplyDecoder:
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
-    def next_message(self, size: int) -> bytes | Reply | _Large | None:
+    def next_message(self, size: int) -> Answer | None:
         """The answer to RETR or TOP: the message, unstuffed, with the CRLF that ends its last line.
 
         A Reply where the server refused. LARGE where the end has not come after `STREAM_FROM` octets: then `next_chunk` gives
@@ -275,7 +278,7 @@ class ReplyDecoder:
         """Whether the message up to `end` has the announced octets, so that LF "." CRLF behind it is no part of it."""
         here, missing = end - self._at, size - self._octets + self._lead
         # Unstuffing takes at most one octet of four; to count is only worth it where that can make it even.
-        return missing <= here <= 4 * missing and here - self._buffer.count(b"\r\n..", self._at, end) == missing
+        return missing <= here <= 2 * missing and here - self._buffer.count(b"\r\n..", self._at, end) == missing
 
     def _safe_cut(self) -> int:
         """The end of what is here, without the octets that may turn out to begin a terminator or a stuffed line."""

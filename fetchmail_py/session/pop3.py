@@ -1,0 +1,569 @@
+"""One logged-in POP3 connection: greeting, TLS, login, the listing, and messages fetched or deleted in a bounded window.
+
+RFC 1939, 2449 (CAPA, PIPELINING, response codes), 2595 (STLS), 3206 (AUTH and SYS codes), 5034 (SASL). Answers carry no tag:
+which command one belongs to follows from the order alone, so a session that was left in the middle of an answer takes no
+further command.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Final, NamedTuple, TypeVar
+
+from fetchmail_py.errors import (
+    AuthenticationFailed,
+    ConnectionLost,
+    ProtocolError,
+    ServerBusy,
+    ServerRefused,
+    TlsError,
+)
+from fetchmail_py.model import Delivered, MaildropEntry
+from fetchmail_py.session.login import APOP, USER, Login, choose, credentials, hide, start
+from fetchmail_py.session.sink import MessageSink
+from fetchmail_py.session.transport import Endpoint, Transport
+from fetchmail_py.wire import pop3, sasl
+from fetchmail_py.wire.pop3 import Capabilities, Reply, ReplyDecoder
+
+__all__ = ["Capabilities", "NotRetrieved", "Pop3Session", "Retrieved", "refusal"]
+
+WINDOW: Final = 64
+"""Commands under way at once. They go out half a window at a time: few system calls, and less than the 512 octets that even
+the smallest server reads at once."""
+WINDOW_OCTETS: Final = 4 * 1024 * 1024
+"""Announced octets under way at once, but for a single larger message."""
+PROGRESS_OCTETS: Final = 4096
+"""Within one `timeout` a line or this many octets must come, or the server counts as silent."""
+HEADER_OCTETS: Final = 256 * 1024
+"""So much of an answer to TOP is kept; servers without a working TOP send the whole message."""
+
+_BUSY_CODES: Final = {"IN-USE", "LOGIN-DELAY", "SYS/TEMP"}
+
+_OTHERS: Final = {b"* ": "IMAP", b"220": "SMTP", b"HTTP/": "HTTP"}
+
+T = TypeVar("T")
+
+
+class Retrieved(NamedTuple):
+    """A message that lies complete in the sink."""
+
+    entry: MaildropEntry
+    delivered: Delivered
+
+
+class NotRetrieved(NamedTuple):
+    """A message that the server refused to give, in its own words."""
+
+    entry: MaildropEntry
+    reason: str
+
+
+def quirk_locked(text: str) -> bool:
+    """Qpopper ("lock busy! Is another session active?"), VPOP3 ("Mailbox Locked"), RFC 1939's own "unable to lock maildrop".
+
+    An account that is locked is another matter: waiting does not help there.
+    """
+    lower = text.lower()
+    return re.search(r"\block(ed|ing)?\b", lower) is not None and "account" not in lower and "locked out" not in lower
+
+
+def quirk_in_use(text: str) -> bool:
+    """UW ipop3d ("Mailbox in use") and others that say so, or "already logged in", without [IN-USE]."""
+    lower = text.lower()
+    return "in use" in lower or "another session" in lower or "already" in lower
+
+
+def quirk_too_often(text: str) -> bool:
+    """Outlook.com ("Exceeded the login limit", "login allowed only every 15 minutes") counts logins without [LOGIN-DELAY]."""
+    lower = text.lower()
+    return "login limit" in lower or "allowed only every" in lower
+
+
+def quirk_server_busy(text: str) -> bool:
+    """Exchange ("Server Unavailable. 15"), and servers under load ("busy", "Too many connections", "try again later")."""
+    lower = text.lower()
+    return any(words in lower for words in ("busy", "unavailable", "too many connections", "again later", "temporar"))
+
+
+def quirk_token_on_its_own_line(mechanism: str) -> bool:
+    """Exchange Online's POP3 refuses XOAUTH2 with the token behind AUTH; on a line of its own all servers take it."""
+    return mechanism == "XOAUTH2"
+
+
+_BUSY_WORDS = (quirk_locked, quirk_in_use, quirk_too_often, quirk_server_busy)
+
+
+def refusal(command: str, reply: Reply, *, logging_in: bool = False) -> ServerRefused:
+    """The error that an -ERR is. `logging_in`: to the greeting or the login, where servers without codes use plain words."""
+    kind: type[ServerRefused] = ServerRefused
+    if reply.code in _BUSY_CODES:
+        kind = ServerBusy
+    elif reply.code == "AUTH":
+        kind = AuthenticationFailed
+    elif logging_in and reply.code != "SYS/PERM" and any(quirk(reply.text) for quirk in _BUSY_WORDS):
+        kind = ServerBusy
+    return kind(command, reply.status, reply.text, code=reply.code)
+
+
+def _always() -> bool:
+    return True
+
+
+def _ignore(_: Capabilities) -> None:
+    pass
+
+
+class Pop3Session:
+    """A connection in the transaction state (RFC 1939, 5). Not for use by two threads, but for `abort`.
+
+    Any method may raise ConnectionLost, ProtocolError and ServerRefused. What is iterated over must be read to its end before
+    another command, or the session is given up.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        """Takes over a connected transport; `open` is the usual way."""
+        self.transport = transport
+        self.capabilities = Capabilities()
+        self._decoder = ReplyDecoder()
+        self._in_step = True
+        """Every answer to what was sent has been read to its end."""
+        self._secrets: list[str] = []
+
+    # -- opening -----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls, endpoint: Endpoint, login: Login, *, before_login: Callable[[Capabilities], None] = _ignore
+    ) -> Pop3Session:
+        """Connects, starts TLS, and logs in. `before_login` gets what the server announces before the login.
+
+        Raises ServerUnreachable, TlsError, ConnectionLost, ProtocolError, ServerBusy (the maildrop is in use, too many
+        logins), AuthenticationFailed, other ServerRefused, CredentialError.
+        """
+        transport = Transport.connect(endpoint)
+        session = cls(transport)
+        try:
+            session._log_in(endpoint, login, before_login)
+        except BaseException:
+            transport.close()
+            raise
+        return session
+
+    def _log_in(self, endpoint: Endpoint, login: Login, before_login: Callable[[Capabilities], None]) -> None:
+        stamp = self._greet()
+        self._ask_capabilities()
+        if endpoint.tls == "starttls":
+            self._start_tls()
+        before_login(self.capabilities)
+        try:
+            self._authenticate(endpoint, login, stamp)
+        except ProtocolError as error:
+            # Servers that repeat what they do not understand would put the password into the message.
+            error.data = self._hide(error.data.decode("latin-1")).encode("utf-8")
+            raise
+        self._secrets.clear()
+        self._ask_capabilities()
+
+    def _greet(self) -> str | None:
+        """Reads the greeting, and returns APOP's timestamp, if there is one."""
+        self._in_step = False
+        try:
+            reply = self._reply()
+        except ProtocolError as error:
+            other = next((name for start, name in _OTHERS.items() if error.data.startswith(start)), None)
+            hint = f"an {other} server answers at this port" if other else None
+            raise ProtocolError("the server did not greet as a POP3 server does", data=error.data, hint=hint) from error
+        if not reply.ok:
+            raise refusal("greeting", reply, logging_in=True)
+        return pop3.timestamp(reply.text)
+
+    def _ask_capabilities(self) -> None:
+        """CAPA; a server that does not know it announces nothing."""
+        self._send(pop3.command("CAPA"))
+        lines: list[bytes] = []
+        if self._reply(more=True).ok:
+            for batch in self._lines():
+                lines += batch
+            self.capabilities = pop3.parse_capabilities(lines)
+        else:
+            self.capabilities = Capabilities()
+        self._in_step = True
+
+    def _start_tls(self) -> None:
+        if self.capabilities.offered and not self.capabilities.stls:
+            raise TlsError(
+                "the server does not offer STLS", hint='use tls = "implicit", or ask the provider which port has TLS'
+            )
+        reply = self._run("STLS")
+        if not reply.ok:
+            raise TlsError(f"the server refused STLS: {reply.text}")
+        self.transport.start_tls(self._decoder.buffered)
+        # What was said before TLS may have been said by anybody (RFC 2595, 4): nothing of it is kept. APOP's timestamp is
+        # not said again; whoever forged it would make the login fail, and never see the answer to it.
+        self._decoder = ReplyDecoder()
+        self.capabilities = Capabilities()
+        self._ask_capabilities()
+
+    def _authenticate(self, endpoint: Endpoint, login: Login, stamp: str | None) -> None:
+        announced = self.capabilities
+        mechanism = choose(
+            login,
+            announced.sasl,
+            encrypted=self.transport.encrypted or self.transport.loopback,
+            # A server that announces no way to log in at all is one that does not announce this one (RFC 1939 requires none).
+            plain_login=announced.user or not announced.sasl,
+            apop=stamp is not None,
+            protocol="pop3",
+        )
+        if mechanism == USER:
+            user, secret = self._credentials(login)
+            self._accept("USER", self._run("USER", sasl.octets(user)))
+            self._accept("PASS", self._run("PASS", sasl.octets(secret), secret=True))
+        elif mechanism == APOP:
+            assert stamp is not None
+            user, secret = self._credentials(login)
+            self._send(pop3.apop(sasl.octets(user), stamp, sasl.octets(secret)), secret=True)
+            self._accept("APOP", self._reply())
+        else:
+            self._exchange(mechanism, endpoint, login)
+
+    def _credentials(self, login: Login) -> tuple[str, str]:
+        user, secret = credentials(login)
+        self._secrets.append(secret)
+        return user, secret
+
+    def _exchange(self, name: str, endpoint: Endpoint, login: Login) -> None:
+        """SASL (RFC 5034, 4)."""
+        exchange = start(login, name, host=endpoint.host, port=endpoint.port)
+        secret = "" if name == "EXTERNAL" else login.secret()
+        self._secrets.append(secret)
+        initial = exchange.initial
+        line = pop3.command("AUTH", name.encode("ascii"))
+        if initial is not None:
+            whole = pop3.command("AUTH", name.encode("ascii"), initial)
+            if quirk_token_on_its_own_line(name) or len(whole) > pop3.MAX_AUTH_LINE:
+                exchange.defer_initial()
+            else:
+                line = whole
+                if secret:
+                    self._secrets.append(initial.decode("ascii"))
+        self._send(line, secret=True)
+        while (reply := self._reply(challenge=True)).status == "+":
+            response = exchange.respond(reply.text.encode("utf-8"))
+            self._secrets.append(response.decode("ascii"))
+            self._send(response + b"\r\n", secret=True)
+        if exchange.error is not None and not reply.ok:
+            reply = reply._replace(text=f"{reply.text} ({exchange.error})")
+        self._accept(f"AUTH {name}", reply)
+        exchange.finish()
+
+    def _accept(self, command: str, reply: Reply) -> None:
+        """Raises what a refusal during the login means."""
+        if reply.ok:
+            return
+        error = refusal(command, reply._replace(text=self._hide(reply.text)), logging_in=True)
+        if type(error) is ServerRefused and error.code != "SYS/PERM":
+            raise AuthenticationFailed(command, error.status, error.text, code=error.code)
+        raise error
+
+    def _hide(self, text: str) -> str:
+        for secret in self._secrets:
+            text = hide(text, secret)
+        return text
+
+    # -- sending and reading -----------------------------------------------------------------------------------------
+
+    def _send(self, data: bytes, *, secret: bool = False) -> None:
+        self._in_step = False
+        self.transport.send(data, secret=secret)
+
+    def _run(self, word: str, *arguments: bytes, secret: bool = False) -> Reply:
+        """A command whose answer is one line."""
+        self._require_step()
+        self._send(pop3.command(word, *arguments), secret=secret)
+        return self._reply()
+
+    def _require_step(self) -> None:
+        """What was left unread would be taken for the answer to what is sent now."""
+        if not self._in_step:
+            self.close()
+            raise ConnectionLost("the session was given up in the middle of an answer")
+
+    def _reply(self, *, challenge: bool = False, more: bool = False) -> Reply:
+        """The next status line. `more`: it is not the end of what is under way."""
+        reply = self._await(self._decoder.next_reply)
+        if reply.status == "+" and not challenge:
+            raise ProtocolError("a challenge that nothing asked for", data=reply.text.encode("utf-8"))
+        self._in_step = not more and reply.status != "+"
+        return reply
+
+    def _lines(self) -> Iterator[list[bytes]]:
+        last = False
+        while not last:
+            lines, last = self._await(self._decoder.next_lines)
+            yield lines
+
+    def _await(self, pull: Callable[[], T | None]) -> T:
+        """What `pull` finds, as soon as there is enough; raises ConnectionLost when the server goes silent or trickles."""
+        found = pull()
+        if found is not None:
+            return found
+        timeout = self.transport.timeout
+        since = time.monotonic()
+        octets = 0
+        while True:
+            data = self.transport.receive()
+            self._decoder.receive_data(data)
+            found = pull()
+            if found is not None:
+                return found
+            octets += len(data)
+            now = time.monotonic()
+            if now - since > timeout:
+                if octets < PROGRESS_OCTETS:
+                    raise ConnectionLost(f"the server sent {octets} octets in {timeout:.0f} seconds", timed_out=True)
+                since, octets = now, 0
+
+    # -- the listing -------------------------------------------------------------------------------------------------
+
+    def listing(self) -> list[MaildropEntry]:
+        """The messages of the maildrop, by STAT, LIST and UIDL, in the order of their numbers.
+
+        Where LIST and UIDL disagree about which messages there are, those in both. Raises ProtocolError where they make no sense,
+        or where fewer messages are listed than STAT counts: what is missing would be taken for deleted.
+        """
+        self._require_step()
+        pipelining = self.capabilities.pipelining
+        if pipelining:
+            self._send(b"STAT\r\nLIST\r\nUIDL\r\n")
+        else:
+            self._send(b"STAT\r\n")
+        count, _ = pop3.parse_stat(self._expect("STAT").text)
+        sizes: dict[int, int] = {}
+        if not pipelining:
+            if count == 0:
+                self._in_step = True
+                return []
+            self._send(b"LIST\r\n")
+        # A maildrop without messages may have no LIST either: RFC 1939 shows both answers.
+        if self._expect("LIST", or_refused=count == 0).ok:
+            for lines in self._lines():
+                pop3.add_sizes(lines, sizes)
+        if not pipelining:
+            self._send(b"UIDL\r\n")
+        unique_ids: dict[int, bytes] | None = None
+        # Asked for whatever CAPA says: UIDL is older than CAPA, and some announce what they have not.
+        reply = self._expect("UIDL", or_refused=True)
+        if reply.ok:
+            unique_ids = {}
+            for lines in self._lines():
+                pop3.add_unique_ids(lines, unique_ids)
+        elif reply.code in _BUSY_CODES:
+            # Not "no UIDL": that would make every message an unknown one.
+            raise refusal("UIDL", reply)
+        self._in_step = True
+        return _join(count, sizes, unique_ids)
+
+    def _expect(self, command: str, *, or_refused: bool = False) -> Reply:
+        reply = self._reply(more=True)
+        if not reply.ok and not or_refused:
+            raise refusal(command, reply)
+        return reply
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+
+    def retrieve(
+        self, entries: Iterable[MaildropEntry], sink: MessageSink, wanted: Callable[[], bool] = _always
+    ) -> Iterator[Retrieved | NotRetrieved]:
+        """Fetches messages into `sink`, in their order, each yielded as soon as it lies complete there.
+
+        `wanted` is asked before more is asked for: False ends the work after what is under way.
+        """
+        self._require_step()
+        window = self._window(b"RETR %d\r\n", entries, wanted)
+        while (entry := window.next()) is not None:
+            answer = self._answer(entry.size)
+            if isinstance(answer, bytes):
+                self._in_step = window.answered()
+                yield Retrieved(entry, sink.deliver(answer, None))
+            elif isinstance(answer, Reply):
+                reason = _reason(answer)
+                self._in_step = window.answered()
+                yield NotRetrieved(entry, reason)
+            else:
+                delivered = self._stream(entry, sink)
+                self._in_step = window.answered()
+                yield Retrieved(entry, delivered)
+
+    def _answer(self, size: int) -> pop3.Answer:
+        """The answer to RETR or TOP."""
+        answer = self._decoder.next_message(size)
+        return self._await(partial(self._decoder.next_message, size)) if answer is None else answer
+
+    def _stream(self, entry: MaildropEntry, sink: MessageSink) -> Delivered:
+        """A message too large for memory."""
+        writer = sink.start(None)
+        try:
+            for data in self._chunks(entry):
+                writer.write(data)
+            return writer.finish()
+        except BaseException:
+            writer.discard()
+            raise
+
+    def _chunks(self, entry: MaildropEntry) -> Iterator[bytes]:
+        pull = partial(self._decoder.next_chunk, entry.size)
+        last = False
+        while not last:
+            data, last = self._await(pull)
+            yield data
+
+    def top(self, entries: Iterable[MaildropEntry]) -> Iterator[tuple[MaildropEntry, bytes | None]]:
+        """The header of each message by TOP, with the empty line behind it; None where the server refuses.
+
+        Whatever a server sends beyond that is part of the answer too, up to `HEADER_OCTETS`.
+        """
+        self._require_step()
+        window = self._window(b"TOP %d 0\r\n", entries, _always)
+        while (entry := window.next()) is not None:
+            answer = self._answer(0)
+            if isinstance(answer, Reply):
+                _reason(answer)
+                header = None
+            elif isinstance(answer, bytes):
+                header = answer
+            else:
+                kept = bytearray()
+                for data in self._chunks(entry):
+                    kept += data[: HEADER_OCTETS - len(kept)]
+                header = bytes(kept)
+            self._in_step = window.answered()
+            yield entry, header
+
+    def delete(self, entries: Iterable[MaildropEntry]) -> Iterator[tuple[MaildropEntry, str | None]]:
+        """Marks messages as deleted; what `quit` then removes. With each the server's refusal, or None."""
+        self._require_step()
+        window = self._window(b"DELE %d\r\n", entries, _always)
+        while (entry := window.next()) is not None:
+            reply = self._reply(more=True)
+            self._in_step = window.answered()
+            yield entry, None if reply.ok else _reason(reply)
+
+    def _window(self, command: bytes, entries: Iterable[MaildropEntry], wanted: Callable[[], bool]) -> _Window:
+        size = WINDOW if self.capabilities.pipelining else 1
+        return _Window(self._send, command, entries, wanted, size)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def noop(self) -> None:
+        """Keeps the server from closing."""
+        self._require("NOOP")
+
+    def reset(self) -> None:
+        """Takes back every deletion of this session."""
+        self._require("RSET")
+
+    def quit(self) -> None:
+        """Ends the session; only now does the server delete. Raises ServerRefused where it could not, and closes anyway."""
+        try:
+            self._require("QUIT")
+        finally:
+            self.close()
+
+    def _require(self, word: str) -> None:
+        reply = self._run(word)
+        if not reply.ok:
+            raise refusal(word, reply)
+
+    def close(self) -> None:
+        """Closes the connection as it is: the server deletes nothing (RFC 1939, 6)."""
+        self._in_step = False
+        self.transport.close()
+
+    def abort(self) -> None:
+        """From another thread: wakes whoever reads or writes, who gets ConnectionLost."""
+        self.transport.abort()
+
+
+class _Window:
+    """Commands for one message each, sent ahead of their answers as far as it is allowed (RFC 2449, 6.6)."""
+
+    __slots__ = ("_command", "_held", "_octets", "_send", "_size", "_source", "_waiting", "_wanted")
+
+    def __init__(
+        self,
+        send: Callable[[bytes], None],
+        command: bytes,
+        entries: Iterable[MaildropEntry],
+        wanted: Callable[[], bool],
+        size: int,
+    ) -> None:
+        """`command` with %d for the number; `size` is how many may be under way."""
+        self._send = send
+        self._command = command
+        self._source = iter(entries)
+        self._wanted = wanted
+        self._size = size
+        self._waiting: deque[MaildropEntry] = deque()
+        self._octets = 0
+        self._held: MaildropEntry | None = None
+        """The next one, for which there was no room."""
+
+    def next(self) -> MaildropEntry | None:
+        """The message whose answer is the next to come; None: there is none left."""
+        waiting = self._waiting
+        if len(waiting) <= self._size // 2:
+            self._fill()
+        return waiting[0] if waiting else None
+
+    def _fill(self) -> None:
+        if not self._wanted():
+            self._source = iter(())
+            self._held = None
+            return
+        commands = []
+        while len(self._waiting) < self._size:
+            entry = self._held if self._held is not None else next(self._source, None)
+            self._held = None
+            if entry is None:
+                break
+            if self._waiting and self._octets + entry.size > WINDOW_OCTETS:
+                self._held = entry
+                break
+            self._waiting.append(entry)
+            self._octets += entry.size
+            commands.append(self._command % entry.number)
+        if commands:
+            self._send(b"".join(commands))
+
+    def answered(self) -> bool:
+        """The answer has been read. Returns whether nothing is under way any more."""
+        self._octets -= self._waiting.popleft().size
+        return not self._waiting
+
+
+def _reason(reply: Reply) -> str:
+    """The server's words for its refusal of one message."""
+    if reply.status != "-ERR":
+        raise ProtocolError("a challenge that nothing asked for", data=reply.text.encode("utf-8"))
+    words = f"[{reply.code}] {reply.text}" if reply.code else reply.text
+    return words.strip() or "the server gave no reason"
+
+
+def _join(count: int, sizes: dict[int, int], unique_ids: dict[int, bytes] | None) -> list[MaildropEntry]:
+    """LIST and UIDL, by message number. `count` is STAT's."""
+    if unique_ids is None:
+        entries = [MaildropEntry(number, None, size) for number, size in sorted(sizes.items())]
+    else:
+        entries = [
+            MaildropEntry(number, unique_ids[number] or None, size)
+            for number, size in sorted(sizes.items())
+            if number in unique_ids
+        ]
+    if len(entries) < count:
+        raise ProtocolError(f"the server lists {len(entries)} of the {count} messages that it counts")
+    return entries
