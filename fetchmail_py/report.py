@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
 from fetchmail_py.errors import ExitStatus, FetchmailError, Interrupted, SafetyStop
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
 class Progress(NamedTuple):
@@ -65,8 +65,8 @@ class Deferred:
 class Planned(Protocol):
     """One planned action: `str()` is the line of a dry run, `as_dict()` the JSON."""
 
-    def as_dict(self) -> dict[str, Json]:
-        """The action's fields."""
+    def as_dict(self) -> Mapping[str, object]:
+        """The action's fields, as JSON values."""
         ...
 
 
@@ -123,9 +123,9 @@ class Report:
             return status_of_error(failure)
         return ExitStatus.PARTIAL if self.deferred else ExitStatus.OK
 
-    def to_json(self, words: Callable[[FetchmailError], tuple[str, str | None]] = plain_words) -> dict[str, Json]:
+    def to_json(self, words: Callable[[FetchmailError], tuple[str, str | None]] = plain_words) -> dict[str, object]:
         """The object `sync --json` prints. `words` gives an error's (message, hint)."""
-        document: dict[str, Json] = {
+        document: dict[str, object] = {
             "account": self.account,
             "ok": self.ok,
             "error": None if self.failure is None else error_json(self.failure, words),

@@ -38,8 +38,6 @@ from fetchmail_py.wire.imap_response import (
 )
 from fetchmail_py.wire.sasl import octets
 
-COMPRESS_FROM = 0.020
-"""Seconds of round trip from which COMPRESS=DEFLATE pays: below, the server's CPU is the slower part."""
 PROGRESS_OCTETS = 4096
 """Within one `timeout` a whole response or this many octets must come, or the server counts as silent."""
 PATIENCE = 10
@@ -83,6 +81,7 @@ class ImapSession:
         self.exists = 0
         """Messages in the selected mailbox, as the last EXISTS and what was expunged since say."""
         self.on_alert = on_alert
+        self.compressed = False
         self._decoder = ResponseDecoder()
         self._tags = 0
         self._pending: deque[Ticket] = deque()
@@ -97,10 +96,10 @@ class ImapSession:
         endpoint: Endpoint,
         login: Login,
         *,
-        compress: bool | None = None,
+        compress: bool = False,
         on_alert: Callable[[str], None] = lambda _: None,
     ) -> ImapSession:
-        """Connects and logs in. `compress` True or False forces COMPRESS=DEFLATE on or off, None decides by the round trip.
+        """Connects and logs in; `compress` asks for COMPRESS=DEFLATE at once.
 
         Raises ServerUnreachable, TlsError, ConnectionLost, ProtocolError, ServerRefused, AuthenticationFailed.
         """
@@ -108,9 +107,8 @@ class ImapSession:
         session = cls(transport, on_alert)
         try:
             session._greet(endpoint, login)
-            wanted = transport.round_trip >= COMPRESS_FROM if compress is None else compress
-            if wanted and "COMPRESS=DEFLATE" in session.capabilities:
-                session._compress()
+            if compress:
+                session.compress()
         except BaseException:
             transport.close()
             raise
@@ -201,10 +199,14 @@ class ImapSession:
             status = status._replace(text=f"{status.text} ({exchange.error})")
         return status
 
-    def _compress(self) -> None:
+    def compress(self) -> None:
+        """COMPRESS=DEFLATE (RFC 4978), where the server offers it. No command may be under way."""
+        if "COMPRESS=DEFLATE" not in self.capabilities or self.compressed:
+            return
         status = self._await(self.send(b"COMPRESS DEFLATE"))
         # RFC 4978: refused is no reason to stop, the session goes on as it is.
         if status.status == "OK":
+            self.compressed = True
             self.transport.start_deflate(self._decoder.take_buffered())
 
     # -- commands ----------------------------------------------------------------------------------------------------

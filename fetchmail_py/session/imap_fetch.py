@@ -75,12 +75,19 @@ class _Sent(NamedTuple):
 
 
 class Fetcher:
-    """Fetches bodies over one session into a sink. One use, one thread."""
+    """Fetches bodies over one session into sinks. One use, one thread."""
 
-    def __init__(self, session: ImapSession, sink: MessageSink, wanted: Callable[[], bool] = lambda: True) -> None:
-        """`wanted` is asked before each further command: False ends the work after those under way."""
+    def __init__(
+        self,
+        session: ImapSession,
+        sink_of: Callable[[MailboxName], MessageSink],
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`sink_of` gives the sink of a mailbox. `wanted` is asked before each further command: False ends the work after
+        those under way."""
         self._session = session
-        self._sink = sink
+        self._sink_of = sink_of
+        self._sink: MessageSink
         self._wanted = wanted
         self._retry: deque[FetchRequest] = deque()
         self._failed: set[MailboxName] = set()
@@ -127,6 +134,7 @@ class Fetcher:
         if sent.select is not None:
             opened = read_select(session, sent.select, request.mailbox)
             if isinstance(opened, ServerRefused) or opened.uidvalidity != request.uidvalidity:
+                self._sink = self._sink_of(request.mailbox)
                 for event in session.events(sent.fetch):
                     self._drop(event)
                 session.answer(sent.fetch)
@@ -135,6 +143,7 @@ class Fetcher:
                     self._failed.add(request.mailbox)
                     yield MailboxFailed(request.mailbox, opened if isinstance(opened, ServerRefused) else None)
                 return
+        self._sink = self._sink_of(request.mailbox)
         left = set(request.uids)
         empty: set[Uid] = set()
         unread: dict[Uid, str] = {}

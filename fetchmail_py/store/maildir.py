@@ -143,6 +143,10 @@ class Maildir:
         """Where the file is."""
         return f"{self.path}/{file.subdir}/{file.name}"
 
+    def is_there(self, file: LocalFile) -> bool:
+        """Whether there is a file of exactly this name."""
+        return os.path.lexists(self.path_of(file))
+
     # -- arriving messages
 
     def deliver(self, data: bytes, mtime: int | None) -> Delivered:

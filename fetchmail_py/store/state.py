@@ -57,6 +57,7 @@ class KnownMessage(NamedTuple):
     mailbox: int
     uid: Uid
     key: MessageKey
+    size: int
     wire_size: int
     identity: bytes
     sha256: bytes
@@ -123,6 +124,42 @@ class StateDb:
                     if verdict != "ok":
                         raise StateDamaged(f"the state database is damaged: {verdict}: {path}", path=path)
                 state_schema.bring_up_to_date(connection, path)
+                connection.execute("BEGIN")
+            except BaseException:
+                connection.close()
+                raise
+            return cls(path, connection)
+
+    @classmethod
+    def open_copy(cls, path: str) -> StateDb:
+        """A copy in memory, for a dry run: whatever becomes of it, the file stays as it is. Empty where there is no file."""
+        with _translated(path):
+            connection = sqlite3.connect(":memory:", isolation_level=None)
+            try:
+                if os.path.exists(path):
+                    from urllib.parse import quote  # noqa: PLC0415 - only a dry run needs it
+
+                    source = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=60)
+                    try:
+                        source.backup(connection)
+                    finally:
+                        source.close()
+                state_schema.bring_up_to_date(connection, ":memory:")
+                connection.execute("BEGIN")
+            except BaseException:
+                connection.close()
+                raise
+            return cls(path, connection)
+
+    @classmethod
+    def open_to_read(cls, path: str) -> StateDb:
+        """The file as it is, for `status`: nothing is migrated or written. StoreError, StateTooNew as `open`."""
+        from urllib.parse import quote  # noqa: PLC0415
+
+        with _translated(path):
+            connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=60, isolation_level=None)
+            try:
+                state_schema.refuse_newer(connection, path)
                 connection.execute("BEGIN")
             except BaseException:
                 connection.close()
@@ -342,36 +379,47 @@ class StateDb:
             (to_mailbox, new_uid, Stage.PAIRED, " ".join(sorted(flags)), mailbox, old_uid),
         )
 
+    def move(self, mailbox: int, uid: Uid, to_mailbox: int, to_uid: Uid, flags: Flags) -> None:
+        """The intent to move a message's file to another mailbox: its row is there from now on, arriving."""
+        self._run(
+            "UPDATE OR REPLACE message SET mailbox=?, uid=?, stage=?, flags=? WHERE mailbox=? AND uid=?",
+            (to_mailbox, to_uid, Stage.ARRIVING, " ".join(sorted(flags)), mailbox, uid),
+        )
+
+    def set_wire(self, mailbox: int, uid: Uid, wire_size: int, line_ends: int) -> None:
+        """How many octets a message has on the wire, once that is known for sure, and how its line ends were stored."""
+        self._run("UPDATE message SET wire_size=?, line_ends=? WHERE mailbox=? AND uid=?", (wire_size, line_ends, mailbox, uid))
+
     def renumber(self, mailbox: int) -> None:
         """Turns a mailbox's UIDs negative, so that they are out of the way of new ones: its UIDVALIDITY has changed.
 
         Such rows are unpaired: candidates for matching. Those already unpaired stay as they are.
         """
         low = self._run("SELECT min(0, min(uid)) FROM message WHERE mailbox=?", (mailbox,)).fetchone()[0] or 0
-        self._run("UPDATE message SET uid = ? - uid WHERE mailbox=? AND uid > 0", (low, mailbox))
+        self._run("UPDATE message SET uid = ? - uid, stage = ? WHERE mailbox=? AND uid > 0", (low, Stage.KEPT, mailbox))
 
     def known_messages(self, mailbox: int, *, unpaired: bool = False) -> list[KnownMessage]:
         """What recognises the messages of a mailbox; only those without a valid UID where `unpaired`."""
         condition = " AND uid < 0" if unpaired else ""
         with _translated(self.path):
             cursor = self._db.execute(
-                "SELECT mailbox, uid, key, wire_size, identity, sha256, stage FROM message WHERE mailbox = ?"  # noqa: S608
+                "SELECT mailbox, uid, key, size, wire_size, identity, sha256, stage FROM message WHERE mailbox = ?"  # noqa: S608
                 + condition,
                 (mailbox,),
             )
-            return [KnownMessage(m, u, MessageKey(_text(k)), w, i, s, stage) for m, u, k, w, i, s, stage in cursor]
+            return [KnownMessage(m, u, MessageKey(_text(k)), *rest) for m, u, k, *rest in cursor]
 
     def known_message(self, mailbox: int, uid: int) -> KnownMessage | None:
         """The same for one message."""
         with _translated(self.path):
             row = self._db.execute(
-                "SELECT mailbox, uid, key, wire_size, identity, sha256, stage FROM message WHERE mailbox=? AND uid=?",
+                "SELECT mailbox, uid, key, size, wire_size, identity, sha256, stage FROM message WHERE mailbox=? AND uid=?",
                 (mailbox, uid),
             ).fetchone()
         return None if row is None else KnownMessage(row[0], row[1], MessageKey(_text(row[2])), *row[3:])
 
     def next_unpaired_uid(self, mailbox: int) -> Uid:
-        """A free negative number for a file that has no UID yet."""
+        """A free negative number for a file that has no UID; those below it are free too."""
         row = self._run("SELECT min(0, min(uid)) FROM message WHERE mailbox=?", (mailbox,)).fetchone()
         return Uid((row[0] or 0) - 1)
 
@@ -383,7 +431,7 @@ class StateDb:
         """Every message of the maildrop that was stored and not yet seen to be gone."""
         with _translated(self.path):
             found = self._db.execute(f"SELECT {self._MAILDROP} FROM maildrop ORDER BY id").fetchall()  # noqa: S608 our own words
-        return [StoredMessage(i, u, MessageKey(_text(k)), l, w, s, d, t, g) for i, u, k, l, w, s, d, t, g in found]
+        return [StoredMessage(i, u, MessageKey(_text(k)), n, w, s, d, t, g) for i, u, k, n, w, s, d, t, g in found]
 
     def add_maildrop(self, rows: Iterable[tuple[bytes | None, int, float, Delivered]], stage: int = Stage.ARRIVING) -> None:
         """The intent to publish: (UIDL, LISTed size, POSIX time, delivered)."""

@@ -83,18 +83,12 @@ def bring_up_to_date(db: sqlite3.Connection, path: str, migrations: tuple[Migrat
     A file of an older version is copied to `PATH.before-vN` first. Raises StateTooNew for one of a newer version, StoreError
     for a database that is not ours.
     """
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    version = refuse_newer(db, path, migrations)
     if version == len(migrations):
         return
-    if version > len(migrations):
-        raise StateTooNew(
-            f"the state was written by a newer fetchmail-py (schema {version}, this one knows {len(migrations)}): {path}",
-            path=path,
-            hint="use that version, or a newer one; nothing was changed",
-        )
     if version == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise StoreError(f"this is not a state database of fetchmail-py: {path}", path=path, hint="move the file away")
-    if version > 0:
+    if version > 0 and path != ":memory:":
         _back_up(db, f"{path}.before-v{len(migrations)}")
     for number, migrate in enumerate(migrations[version:], start=version + 1):
         db.execute("BEGIN IMMEDIATE")
@@ -106,6 +100,18 @@ def bring_up_to_date(db: sqlite3.Connection, path: str, migrations: tuple[Migrat
         except BaseException:
             db.execute("ROLLBACK")
             raise
+
+
+def refuse_newer(db: sqlite3.Connection, path: str, migrations: tuple[Migration, ...] = MIGRATIONS) -> int:
+    """The file's schema version; StateTooNew for one we do not know."""
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(migrations):
+        raise StateTooNew(
+            f"the state was written by a newer fetchmail-py (schema {version}, this one knows {len(migrations)}): {path}",
+            path=path,
+            hint="use that version, or a newer one; nothing was changed",
+        )
+    return version
 
 
 def _back_up(db: sqlite3.Connection, to: str) -> None:

@@ -1,0 +1,214 @@
+"""`check`: everything between the configuration and the mail, one line each, with the remedy where something is wrong."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+
+from fetchmail_py.config import Account
+from fetchmail_py.errors import (
+    CertificateError,
+    ConfigError,
+    ExitStatus,
+    FetchmailError,
+    Locked,
+    ServerUnreachable,
+    StoreError,
+)
+from fetchmail_py.plan import patterns
+from fetchmail_py.report import CheckLine, status_of_error
+from fetchmail_py.session import imap_look
+from fetchmail_py.session.imap import ImapSession
+from fetchmail_py.session.login import Login
+from fetchmail_py.session.transport import Endpoint, Transport, fetch_fingerprint
+from fetchmail_py.store.lock import Lock
+from fetchmail_py.store.state import FILE_NAME
+from fetchmail_py.sync.status import status_of
+
+SOON = 14 * 24 * 3600
+"""Seconds before its end from which a certificate is worth a word."""
+_IMAP_WORTH_KNOWING = (
+    "QRESYNC", "CONDSTORE", "UIDPLUS", "MOVE", "LIST-STATUS", "SPECIAL-USE", "COMPRESS=DEFLATE", "OBJECTID", "UTF8=ACCEPT",
+)  # fmt: skip
+
+
+def check_account(account: Account, secret: Callable[[], str], *, on_line: Callable[[CheckLine], None]) -> ExitStatus:
+    """Checks one account, telling each result as it is known; returns the status of the first failure, or OK.
+
+    Changes nothing on either side.
+    """
+    check = _Check(account, secret, on_line)
+    check.run()
+    return check.status
+
+
+class _Check:
+    def __init__(self, account: Account, secret: Callable[[], str], on_line: Callable[[CheckLine], None]) -> None:
+        self.account = account
+        self.endpoint = Endpoint(**account.endpoint())
+        self.login = Login(account.user, account.auth, secret)
+        self.status = ExitStatus.OK
+        self._on_line = on_line
+
+    def run(self) -> None:
+        account = self.account
+        mode = "" if account.protocol == "pop3" else f", mode {account.mode}"
+        self._good("configuration", f"{account.protocol}{mode}, {account.host} port {account.port}, {account.maildir}")
+        self._password()
+        if self._name():
+            self._server()
+        self._maildir()
+        self._state()
+
+    # -- lines -------------------------------------------------------------------------------------------------------
+
+    def _good(self, what: str, text: str) -> None:
+        self._on_line(CheckLine(what, True, text))
+
+    def _info(self, what: str, text: str) -> None:
+        self._on_line(CheckLine(what, None, text))
+
+    def _bad(self, what: str, error: FetchmailError) -> None:
+        if self.status is ExitStatus.OK:
+            self.status = status_of_error(error)
+        self._on_line(CheckLine(what, False, error.detail, error.hint))
+
+    # -- the steps ---------------------------------------------------------------------------------------------------
+
+    def _password(self) -> None:
+        if self.account.auth == "external":
+            return
+        try:
+            self.login.secret()
+        except FetchmailError as error:
+            self._bad("password", error)
+        else:
+            self._good("password", "found")
+
+    def _name(self) -> bool:
+        try:
+            found = socket.getaddrinfo(self.account.host, self.account.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            self._bad(
+                "name", ServerUnreachable(f"{self.account.host}: {reason}", hint="check `host`, and this machine's network")
+            )
+            return False
+        self._good("name", ", ".join(dict.fromkeys(str(entry[4][0]) for entry in found)))
+        return True
+
+    def _server(self) -> None:
+        try:
+            if self.account.protocol == "pop3":
+                self._pop3()
+            else:
+                self._imap()
+        except CertificateError as error:
+            self._bad("TLS", error)
+            shown = error.fingerprint or (fetch_fingerprint(self.endpoint) if self.account.tls == "implicit" else None)
+            if shown is not None:
+                self._info("TLS", f'the certificate shown is "sha256:{shown.hex()}": if that is yours, set tls_fingerprint to it')
+        except FetchmailError as error:
+            self._bad("server", error)
+
+    def _connected(self, transport: Transport) -> None:
+        milliseconds = transport.round_trip * 1000
+        self._good("TCP", f"connected; an answer takes {milliseconds:.1f} ms")
+        described = transport.describe_tls()
+        if described is None:
+            self._info("TLS", "none: everything, also the password, can be read on the way")
+            return
+        ends = transport.certificate_ends()
+        if ends is None:
+            self._good("TLS", f"{described}; the certificate has the fingerprint it should")
+        else:
+            until = time.strftime("%Y-%m-%d", time.localtime(ends))
+            soon = " (soon!)" if ends - time.time() < SOON else ""
+            self._good("TLS", f"{described}; certificate trusted, until {until}{soon}")
+
+    def _imap(self) -> None:
+        alerts: list[str] = []
+        session = ImapSession.open(self.endpoint, self.login, on_alert=alerts.append)
+        try:
+            self._connected(session.transport)
+            self._good("login", f"as {self.account.user}")
+            offered = [name for name in _IMAP_WORTH_KNOWING if name in session.capabilities]
+            self._info("server", f"IMAP{'4rev2' if 'IMAP4REV2' in session.capabilities else '4rev1'}, {' '.join(offered)}")
+            listed = [box for box in imap_look.list_mailboxes(session) if box.selectable]
+            wanted = [box for box in listed if patterns.wanted(box, self.account.mailboxes)]
+            messages = sum(box.messages or 0 for box in wanted)
+            text = f"{len(wanted)} of {len(listed)} mailboxes, {messages} messages"
+            if wanted:
+                self._good("mailboxes", text)
+            else:
+                self._bad("mailboxes", ConfigError(f"{text}: `mailboxes` matches none", key="mailboxes"))
+            for alert in alerts:
+                self._info("server says", alert)
+            session.logout()
+        finally:
+            session.close()
+
+    def _pop3(self) -> None:
+        from fetchmail_py.session.pop3 import Pop3Session  # noqa: PLC0415
+
+        session = Pop3Session.open(self.endpoint, self.login)
+        try:
+            self._connected(session.transport)
+            self._good("login", f"as {self.account.user}")
+            found = session.capabilities
+            words = [word for word, there in (("PIPELINING", found.pipelining), ("UIDL", found.uidl), ("TOP", found.top)) if there]
+            self._info("server", f"POP3, {' '.join(words) or 'no extensions announced'}")
+            if found.login_delay:
+                self._info("LOGIN-DELAY", f"{found.login_delay} seconds between two logins: a run that comes sooner ends with 75")
+            if found.expire is not None:
+                self._info("EXPIRE", self._expire(found.expire))
+            entries = session.listing()
+            self._good("maildrop", f"{len(entries)} messages, {sum(entry.size for entry in entries)} octets")
+            if any(entry.uidl is None for entry in entries) and self.account.keep != 0:
+                self._bad("keep", ConfigError("the server has no UIDL", key="keep", hint='set keep = "0"'))
+            session.quit()
+        finally:
+            session.close()
+
+    def _expire(self, expire: str) -> str:
+        if expire.upper().startswith("NEVER"):
+            return "the server keeps mail for ever"
+        days = expire.split()[0]
+        if days == "0":
+            return "the server deletes mail at the end of the session that fetched it"
+        return f"the server deletes mail after {days} days, whatever `keep` says"
+
+    def _maildir(self) -> None:
+        path = self.account.maildir
+        existing = path
+        while not os.path.isdir(existing):
+            if os.path.lexists(existing):
+                self._bad("Maildir", StoreError(f"{existing} is not a directory", path=existing, hint="choose another `maildir`"))
+                return
+            existing = os.path.dirname(existing)
+        if not os.access(existing, os.W_OK | os.X_OK):
+            self._bad("Maildir", StoreError(f"{existing} cannot be written to", path=existing, hint="check its permissions"))
+            return
+        room = os.statvfs(existing)
+        free = room.f_bavail * room.f_frsize / 1e9
+        made = "" if existing == path else "; it will be made"
+        self._good("Maildir", f"{path}, {free:.1f} GB free{made}")
+
+    def _state(self) -> None:
+        path = self.account.maildir
+        if not os.path.exists(f"{path}/{FILE_NAME}"):
+            self._info("state", "none yet: the first sync makes it")
+            return
+        try:
+            Lock.acquire(path).close()
+        except Locked as error:
+            self._info("state", error.detail)
+        try:
+            status = status_of(self.account)
+        except FetchmailError as error:
+            self._bad("state", error)
+            return
+        last = "never" if status.last_sync is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(status.last_sync))
+        self._good("state", f"{status.messages} messages in {len(status.mailboxes)} mailboxes, last sync {last}")

@@ -1,0 +1,333 @@
+"""An account's place on this machine, opened for one run: lock, memory of earlier runs, state, and what a killed run left.
+
+Here is decided whether the place may be trusted (README, Safety): a Maildir that is suddenly empty stops the account, and a
+state that is not the one of the last run deletes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Self
+from uuid import uuid4
+
+from fetchmail_py.config import Account
+from fetchmail_py.errors import SafetyStop, StoreError
+from fetchmail_py.model import FLAG_TO_LETTER, LETTER_TO_FLAG, NO_FLAGS, Flags, LineEnds, MessageKey, RemoteMailbox, Stage
+from fetchmail_py.store import memory
+from fetchmail_py.store.durable import Barrier, make_directories
+from fetchmail_py.store.keywords import KeywordTable
+from fetchmail_py.store.lock import Lock
+from fetchmail_py.store.maildir import LocalFile, Maildir, letters_of
+from fetchmail_py.store.state import FILE_NAME, MailboxRow, StateDamaged, StateDb
+
+REMEMBER_EVERY = 24 * 3600
+"""Seconds after which a run without effects renews the memory all the same, so that "last seen" stays true enough."""
+
+
+class Home:
+    """The account's directory, state and memory, held by this run alone."""
+
+    def __init__(self, account: Account, remember_as: str, *, dry_run: bool, note: Callable[[str], None]) -> None:
+        self.account = account
+        self.root = account.maildir
+        self.dry_run = dry_run
+        self.trusted = True
+        """False: this state may not have seen what the last run did. Nothing is deleted, messages are paired by content."""
+        self.restored = False
+        """The state contradicts what is remembered of the last run: it, or the Maildir, is an older copy."""
+        self.new = False
+        """There was no state: this is the first run, or the state was lost."""
+        self.had_effects = False
+        self.state: StateDb
+        self.barrier: Barrier
+        self._name = remember_as
+        self._note = note
+        self._remembered: memory.Remembered | None = None
+        self._keywords: dict[int, KeywordTable] = {}
+        self._open: list[StateDb | Barrier | Lock] = []
+
+    @classmethod
+    def open(
+        cls, account: Account, *, remember_as: str, dry_run: bool, fresh: bool, note: Callable[[str], None]
+    ) -> Self:
+        """Opens the account's place; the caller closes it. Raises Locked, SafetyStop, StoreError."""
+        home = cls(account, remember_as, dry_run=dry_run, note=note)
+        try:
+            home._enter(fresh=fresh)
+        except BaseException:
+            home.close()
+            raise
+        return home
+
+    # -- opening -----------------------------------------------------------------------------------------------------
+
+    def _enter(self, *, fresh: bool) -> None:
+        remembered, damaged = memory.load(self._name)
+        if damaged:
+            self._note("what was remembered about this Maildir could not be read; nothing is deleted in this run")
+        self._remembered = remembered
+        if not os.path.isdir(self.root):
+            if remembered is not None and remembered.messages and not fresh:
+                raise self._gone("is not there")
+            if not self.dry_run:
+                self._make_root()
+        existing = self.root
+        if os.path.isdir(self.root):
+            self._open.append(Lock.acquire(self.root))
+        else:
+            # A dry run of a first run: there is nothing here to look at, and nothing will be written.
+            while not os.path.isdir(existing):
+                existing = os.path.dirname(existing)
+        self.barrier = Barrier(existing)
+        self._open.append(self.barrier)
+        path = f"{self.root}/{FILE_NAME}"
+        had_state = os.path.lexists(path)
+        has_mail = any(True for _ in self._mail())
+        if not had_state and not has_mail and remembered is not None and remembered.messages and not fresh:
+            raise self._gone("has neither state nor mail")
+        self.state = self._open_state(path)
+        self._open.append(self.state)
+        if self.state.get("store_id") is None:
+            self.new = True
+            self.state.put("store_id", uuid4().hex)
+            self.trusted = not has_mail
+            if has_mail:
+                self._note("there is mail but no state: it is matched with the server; nothing is deleted in this run")
+        elif remembered is None or damaged:
+            self.trusted = False
+        else:
+            run = self.state.number("run")
+            if remembered.store_id != self.state.get("store_id") or remembered.run not in {run - 1, run}:
+                self.trusted = False
+                self.restored = True
+                self._note("the state is not that of the last run (restored?): nothing is deleted in this run")
+        self._settle()
+
+    def _make_root(self) -> None:
+        changed = make_directories(self.root)
+        with Barrier(os.path.dirname(self.root) or "/") as above:
+            above.directories(changed)
+
+    def _gone(self, what: str) -> SafetyStop:
+        assert self._remembered is not None
+        seen = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._remembered.last_seen))
+        where = ""
+        if self._remembered.maildir != self.root:
+            where = f", then in {self._remembered.maildir}"
+        return SafetyStop(
+            f"{self.root} {what}, but it had {self._remembered.messages} messages when it was last seen on {seen}{where}",
+            hint="mount the disk or restore the folder; or download everything again with --fresh",
+        )
+
+    def _open_state(self, path: str) -> StateDb:
+        if self.dry_run:
+            return StateDb.open_copy(path)
+        try:
+            return StateDb.open(path)
+        except StateDamaged as error:
+            aside = StateDb.set_aside(path)
+            self._note(f"{error.detail}; it was moved aside to {aside} and is rebuilt from the Maildir and the server")
+            return StateDb.open(path)
+
+    def _mail(self) -> Iterator[str]:
+        """Directories below the root that are Maildirs with a message in them."""
+        for directory, subdirectories, _ in os.walk(self.root):
+            if "cur" in subdirectories and "new" in subdirectories:
+                for subdir in ("new", "cur"):
+                    with os.scandir(f"{directory}/{subdir}") as entries:
+                        if any(not entry.name.startswith(".") for entry in entries):
+                            yield directory
+                            break
+                for subdir in ("cur", "new", "tmp"):
+                    if subdir in subdirectories:
+                        subdirectories.remove(subdir)
+
+    # -- what a killed run left --------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Completes what was on its way into the Maildir when a run ended, and removes what was not."""
+        mailboxes = {row.id: row for row in self.state.mailboxes().values()}
+        for row in mailboxes.values():
+            self._finish_rename(row)
+        open_intents: dict[int, dict[MessageKey, Flags]] = {}
+        uids: dict[tuple[int, MessageKey], int] = {}
+        for mailbox, uid, key, flags in self.state.arriving():
+            open_intents.setdefault(mailbox, {})[key] = flags
+            uids[mailbox, key] = uid
+        for mailbox, keys in open_intents.items():
+            row = mailboxes[mailbox]
+            lost = self._settle_mailbox(self.maildir(row), {key: (f, self.keyword_letters(row, f)) for key, f in keys.items()})
+            for key in list(lost):
+                # A move between mailboxes that was recorded but not made.
+                if self._finish_move(key, keys[key], row, list(mailboxes.values())):
+                    lost.remove(key)
+            self.state.forget(mailbox, [uids[mailbox, key] for key in lost])
+        drop = {row.key: row.id for row in self.state.maildrop() if row.stage == Stage.ARRIVING} if self._is_pop3 else {}
+        if drop:
+            lost = self._settle_mailbox(self.inbox(), dict.fromkeys(drop, (NO_FLAGS, "")))
+            self.state.forget_maildrop([drop[key] for key in lost])
+        if open_intents or drop:
+            if not self.dry_run:
+                self.barrier.directories(())
+            self.state.arrived()
+            self.state.maildrop_arrived()
+            self.commit()
+        if self.state.number("unclean") and not self.dry_run:
+            for row in mailboxes.values():
+                self.maildir(row).leftovers(())
+            if self._is_pop3:
+                self.inbox().leftovers(())
+
+    def _settle_mailbox(self, maildir: Maildir, keys: dict[MessageKey, tuple[Flags, str]]) -> set[MessageKey]:
+        """Publishes what still lies in `tmp/`; returns the keys of which there is no file."""
+        located = maildir.locate(keys)
+        waiting = [(key, *keys[key]) for key, file in located.items() if file.subdir == "tmp"]
+        if waiting and not self.dry_run:
+            self.barrier.files([f"{maildir.tmp}/{key}" for key, _, _ in waiting])
+            self.barrier.created(maildir.publish(waiting))
+        elif located and not self.dry_run:
+            self.barrier.created((maildir.new, maildir.cur))
+        return set(keys) - set(located)
+
+    def _finish_move(self, key: MessageKey, flags: Flags, target: MailboxRow, rows: list[MailboxRow]) -> bool:
+        letters = letters_of(flags, self.keyword_letters(target, flags))
+        for row in rows:
+            if row.id != target.id:
+                source = self.maildir(row)
+                file = source.locate([key]).get(key)
+                if file is not None and file.subdir != "tmp":
+                    if not self.dry_run:
+                        source.move(key, file, self.maildir(target), letters)
+                        self.barrier.created((source.new, source.cur, self.maildir(target).new, self.maildir(target).cur))
+                    return True
+        return False
+
+    # -- places ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _is_pop3(self) -> bool:
+        return self.account.protocol == "pop3"
+
+    def maildir(self, row: MailboxRow) -> Maildir:
+        """The Maildir of a mailbox."""
+        return Maildir(f"{self.root}/{row.path}" if row.path else self.root, self.barrier)
+
+    def inbox(self) -> Maildir:
+        """A POP3 account's only Maildir."""
+        return Maildir(self.root, self.barrier)
+
+    def keyword_letters(self, row: MailboxRow, flags: Flags) -> str:
+        """The letters a mailbox has for the keywords among the flags; a keyword it has not seen gets the next free one."""
+        words = [flag for flag in flags if flag not in FLAG_TO_LETTER]
+        if not words:
+            return ""
+        letters = (self._table(row).letter_for(word) for word in words)
+        return "".join(letter for letter in letters if letter is not None)
+
+    def flags_of_file(self, row: MailboxRow, file: LocalFile) -> Flags:
+        """The flags that a file's name tells."""
+        flags = (LETTER_TO_FLAG.get(letter) or self._table(row).name_of(letter) for letter in file.letters)
+        return frozenset(flag for flag in flags if flag is not None)
+
+    def _table(self, row: MailboxRow) -> KeywordTable:
+        table = self._keywords.get(row.id)
+        if table is None:
+            table = self._keywords[row.id] = KeywordTable.load(self.maildir(row).path)
+        return table
+
+    def save_keywords(self) -> None:
+        """Writes the names of new keyword letters: before a file bears such a letter."""
+        if not self.dry_run:
+            for table in self._keywords.values():
+                table.save()
+
+    def rename_mailbox(self, row: MailboxRow, remote: RemoteMailbox, path: str) -> None:
+        """A mailbox has another name at the server: its directory follows. Recorded first, so that a cut leaves a plan."""
+        self.state.put(f"renaming:{row.id}", row.path)
+        row.name, row.delimiter, row.path = remote.name, remote.delimiter, path
+        self.state.save_mailbox(row)
+        self.commit()
+        self._finish_rename(row)
+
+    def _finish_rename(self, row: MailboxRow) -> None:
+        before = self.state.get(f"renaming:{row.id}")
+        if before is None or self.dry_run:
+            return
+        old, new = f"{self.root}/{before}", f"{self.root}/{row.path}"
+        changed = make_directories(new)
+        for name in ("tmp", "new", "cur", "dovecot-keywords", "maildirfolder"):
+            if os.path.lexists(f"{old}/{name}"):
+                try:
+                    os.rename(f"{old}/{name}", f"{new}/{name}")
+                except OSError as error:
+                    raise StoreError.from_os_error(error, "renaming the mailbox", f"{old}/{name}") from error
+        with contextlib.suppress(OSError):
+            os.rmdir(old)  # other mailboxes may lie below it
+        self.barrier.created((*changed, new, os.path.dirname(old)))
+        self.barrier.directories(())
+        self.state.put(f"renaming:{row.id}", None)
+        self.commit()
+
+    # -- effects -----------------------------------------------------------------------------------------------------
+
+    def begin_effects(self) -> None:
+        """Before the first change of this run on either side: the run gets its number, in the state and in the memory.
+
+        Whoever finds the two apart by more than this run knows that one of them was restored.
+        """
+        if self.had_effects or self.dry_run:
+            return
+        self.had_effects = True
+        self.state.put("run", str(self.state.number("run") + 1))
+        self.state.put("unclean", "1")
+        self.state.commit()
+        self.remember()
+
+    def commit(self) -> None:
+        """Makes the changes to the state lasting; a dry run has none."""
+        if not self.dry_run:
+            self.state.commit()
+
+    def remember(self) -> None:
+        """Writes what this Maildir is into the small file outside of it."""
+        if self.dry_run:
+            return
+        messages = self.state.number("fetched_messages")
+        messages += sum(count for mailbox, (count, _) in self.state.totals().items() if mailbox)
+        memory.save(
+            self._name,
+            memory.Remembered(
+                store_id=self.state.get("store_id") or "",
+                run=self.state.number("run"),
+                maildir=self.root,
+                last_seen=time.time(),
+                messages=messages,
+            ),
+        )
+
+    def finish(self, *, clean: bool) -> None:
+        """The end of a run: `clean` says that nothing of it is left half done."""
+        if self.dry_run:
+            return
+        if clean and self.had_effects:
+            self.state.put("unclean", None)
+        self.state.commit()
+        stale = self._remembered is None or time.time() - self._remembered.last_seen > REMEMBER_EVERY
+        if self.had_effects or stale:
+            self.remember()
+
+    def close(self) -> None:
+        """Lets go of everything, in the opposite order."""
+        while self._open:
+            self._open.pop().close()
+
+
+def line_ends_of(size: int, lf_count: int, *, has_cr: bool) -> tuple[int, int]:
+    """(size on the wire, `LineEnds`) of a file of which nothing is known: its LFs were CRLFs, unless it has a CR."""
+    if has_cr or not lf_count:
+        return size, LineEnds.AS_RECEIVED
+    return size + lf_count, LineEnds.CRLF
+

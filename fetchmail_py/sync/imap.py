@@ -1,0 +1,341 @@
+"""An IMAP account in its one-way modes: look at both sides, plan the whole account, carry the plan out (RFC 4549).
+
+Looking comes first, for all mailboxes, in a few pipelined exchanges; then one pure plan; then its execution in
+`imap_execute`, downloads before deletions. What a run saw of a mailbox is recorded only when all of it has been carried out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from fetchmail_py.errors import FetchmailError, SafetyStop, ServerRefused
+from fetchmail_py.identity import identity
+from fetchmail_py.model import Coverage, Flags, Look, MailboxName, MessageKey, Pair, Stage, Uid, UidSet
+from fetchmail_py.plan import oneway, snapshot
+from fetchmail_py.plan.actions import Action, CreateMailbox, Recognise, RenameMailbox
+from fetchmail_py.plan.matching import LocalCandidate, RemoteCandidate, match
+from fetchmail_py.report import Alert, Event, Report
+from fetchmail_py.session import imap_look
+from fetchmail_py.session.imap import ImapSession
+from fetchmail_py.session.imap_fetch import identify
+from fetchmail_py.session.login import Login
+from fetchmail_py.session.transport import Endpoint
+from fetchmail_py.store.maildir import Signature
+from fetchmail_py.store.state import KnownMessage
+from fetchmail_py.sync import rebuild
+from fetchmail_py.sync.home import Home
+from fetchmail_py.sync.imap_boxes import Box, Renamed, check_same_account, choose, place
+from fetchmail_py.sync.imap_execute import Execution
+from fetchmail_py.sync.run import Options, StopFlag
+from fetchmail_py.wire.utf7 import printable
+
+MOVES_AMONG = 10
+"""A gone message is looked for among new ones only while these are at most so many times as many (and 1,000 in any case)."""
+
+_EXEMPT = {"\\trash", "\\junk"}
+
+
+class ImapRun:
+    """One run of one IMAP account."""
+
+    def __init__(
+        self,
+        home: Home,
+        secret: Callable[[], str],
+        options: Options,
+        report: Report,
+        on_event: Callable[[Event], None],
+        note: Callable[[str], None],
+        stop: StopFlag,
+    ) -> None:
+        self.home = home
+        self.account = home.account
+        self.login = Login(self.account.user, self.account.auth, secret)
+        self.endpoint = Endpoint(**self.account.endpoint())
+        self.options = options
+        self.report = report
+        self.on_event = on_event
+        self.note = note
+        self.stop = stop
+
+    def run(self) -> None:
+        """Does it. Raises FetchmailError for what stops the account; what stops one mailbox ends up in the report."""
+        session = self.connect()
+        remove = self.stop.add_waker(session.abort)
+        try:
+            listed = imap_look.list_mailboxes(session)
+            check_same_account(self.home, listed, fresh=self.options.fresh)
+            boxes, renamed = choose(self.home, listed, self.options.mailboxes, session, self.note)
+            self.report.mailboxes = len(boxes)
+            self.stop.check()
+            if renamed and not self.options.dry_run:
+                self.home.begin_effects()
+                self._rename(renamed, boxes)
+            self._look(session, boxes)
+            plan = self._plan(session, boxes)
+            self.stop.check()
+            first: list[Action] = [RenameMailbox(entry.row.name, entry.remote.name) for entry in renamed]
+            first += [CreateMailbox(box.name) for box in boxes if box.new]
+            if self.options.dry_run:
+                self.report.plan.extend((*first, *plan.actions))
+            else:
+                Execution(self, session, boxes, plan).run()
+            session.logout()
+        finally:
+            remove()
+            session.close()
+
+    def connect(self) -> ImapSession:
+        """A logged-in session."""
+        return ImapSession.open(
+            self.endpoint,
+            self.login,
+            compress=self.account.compress is True,
+            on_alert=lambda text: self.on_event(Alert(self.account.name, text)),
+        )
+
+    def fail(self, box: Box, error: FetchmailError) -> None:
+        """A mailbox that could not be dealt with: the others go on, the account has failed."""
+        error.mailbox = printable(box.name)
+        box.row.last_error = error.detail
+        box.unfinished = True
+        if self.report.error is None:
+            self.report.error = error
+
+    def _rename(self, renamed: Iterable[Renamed], boxes: list[Box]) -> None:
+        taken = {row.path for row in self.home.state.mailboxes().values()}
+        for entry in renamed:
+            path = place(self.account, entry.remote, taken)
+            taken.add(path)
+            self.home.rename_mailbox(entry.row, entry.remote, path)
+            for box in boxes:
+                if box.row.id == entry.row.id:
+                    box.row, box.maildir = entry.row, self.home.maildir(entry.row)
+            self.report.moved_local += 1
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def _look(self, session: ImapSession, boxes: list[Box]) -> None:
+        """Looks at both sides of every mailbox that may have changed, and compares them with what we knew."""
+        state = self.home.state
+        retry: dict[int, list[Uid]] = defaultdict(list)
+        for row in state.deferred():
+            if row.ident.isdigit():
+                retry[row.mailbox].append(Uid(int(row.ident)))
+        for box in boxes:
+            self._look_here(box)
+        known = {box.name: box for box in boxes if not self._unchanged(box, bool(retry.get(box.row.id)))}
+        again: list[Box] = []
+        wanted = [self._known(box) for box in known.values()]
+        for asked, found in imap_look.look(session, wanted):
+            if not self._take(known[asked.name], found, everything=asked.everything):
+                again.append(known[asked.name])
+        # What does not add up is looked at once more, in full, before anything is made of it.
+        full = [imap_look.Known(box.name, everything=True) for box in again]
+        for asked, found in imap_look.look(session, full):
+            self._take(known[asked.name], found, everything=True)
+        for box in boxes:
+            if box.files is not None and not box.pairs:
+                box.pairs = state.pairs(box.row.id)
+            box.delta = oneway.compare(
+                self.account.mode,
+                box.name,
+                box.snapshot,
+                box.pairs,
+                None if box.files is None else self._flags_here(box),
+                known=state.count_present(box.row.id),
+                retry=retry.get(box.row.id, ()),
+                exempt=bool(box.remote.attributes & _EXEMPT),
+            )
+
+    def _known(self, box: Box) -> imap_look.Known:
+        # What is to be deleted after a download is looked for in full: nothing tells that an old deletion failed.
+        everything = self.options.full or not self.home.trusted or self.account.mode == oneway.OFFLINE
+        return imap_look.Known(box.name, box.row.uidvalidity, box.row.highestmodseq, everything=everything)
+
+    def _unchanged(self, box: Box, has_retries: bool) -> bool:
+        """Whether the server's STATUS is what we know, so that the mailbox need not even be selected."""
+        row, remote = box.row, box.remote
+        if self.options.full or not self.home.trusted or not row.settled or has_retries:
+            return False
+        same = (remote.uidvalidity, remote.uidnext, remote.messages) == (row.uidvalidity, row.uidnext, row.messages)
+        # Without MODSEQ a flag may have changed unseen, unless there is no message that could have one.
+        return same and (row.messages == 0 or (remote.highestmodseq or 0) == row.highestmodseq > 0)
+
+    def _look_here(self, box: Box) -> None:
+        """Reads the mailbox's directory, unless nothing in it has changed since it was last read."""
+        if self.account.mode == oneway.OFFLINE and self.home.trusted:
+            return
+        row, maildir = box.row, box.maildir
+        if box.new and not maildir.exists():
+            return
+        if not maildir.exists():
+            box.files = {}
+            return
+        skip = row.signature is not None and self.home.trusted and not self.options.full
+        if skip and row.signature is not None and maildir.unchanged_since(Signature(*row.signature)):
+            return
+        box.signature = maildir.signature()
+        box.files = maildir.scan()
+        box.pairs = self.home.state.pairs(row.id)
+        if any(pair.key not in box.files for pair in box.pairs.values()):
+            # A mail reader renames while we read: what was not seen twice is absent.
+            box.files |= maildir.scan()
+
+    def _flags_here(self, box: Box) -> dict[MessageKey, Flags]:
+        assert box.files is not None
+        cache: dict[str, Flags] = {}
+        found: dict[MessageKey, Flags] = {}
+        for key, file in box.files.items():
+            flags = cache.get(file.letters)
+            if flags is None:
+                flags = cache[file.letters] = self.home.flags_of_file(box.row, file)
+            found[key] = flags
+        return found
+
+    def _take(self, box: Box, found: Look | ServerRefused, *, everything: bool) -> bool:
+        """Makes a snapshot of what the session saw; False if it must be looked at in full."""
+        if isinstance(found, ServerRefused):
+            self.fail(box, found)
+            return True
+        state, row = self.home.state, box.row
+        box.look = found
+        if row.uidvalidity and row.uidvalidity != found.uidvalidity:
+            self.note(f"{printable(box.name)}: its UIDVALIDITY has changed; its messages are recognised by content")
+            state.renumber(row.id)
+            row.highestmodseq = 0
+            row.signature = None
+            box.pairs = {}
+        row.uidvalidity = found.uidvalidity
+        if found.coverage is Coverage.CHANGES and found.present is None:
+            gone = state.known_within(row.id, found.vanished)
+            changed = state.pairs_of(row.id, found.messages)
+            known = {uid for uid, pair in changed.items() if pair.stage != Stage.KEPT}
+            box.snapshot = snapshot.from_changes(found, state.count_present(row.id), known, gone)
+            if box.files is None:
+                box.pairs = changed | state.pairs_of(row.id, gone)
+        else:
+            box.pairs = state.pairs(row.id)
+            present = [uid for uid, pair in box.pairs.items() if uid > 0 and pair.stage != Stage.KEPT]
+            box.snapshot = snapshot.from_listing(found, present)
+        if not box.snapshot.complete:
+            box.unfinished = True
+            if everything:
+                count = f"{found.exists} messages, but listed {len(found.messages)}"
+                self.note(f"{printable(box.name)}: the server says {count}; nothing counts as deleted")
+            return everything
+        box.unfinished = False
+        return True
+
+    # -- planning ----------------------------------------------------------------------------------------------------
+
+    def _plan(self, session: ImapSession, boxes: list[Box]) -> oneway.Plan:
+        account, state = self.account, self.home.state
+        if not self.home.trusted:
+            for box in boxes:
+                rebuild.unknown_files(self.home, box)
+        recognised: list[Recognise] = []
+        for box in boxes:
+            recognised += self._recognise(session, box)
+        deltas = [box.delta for box in boxes if box.delta is not None]
+        moves = self._moves(session, boxes) if account.mode == oneway.MIRROR else []
+        allowed: dict[MailboxName, list[Uid] | None] | None = None
+        if self.options.allow_mass_delete:
+            allowed = {}
+            for box in boxes:
+                announced = state.get(f"announced:{box.row.id}")
+                allowed[box.name] = None if announced is None else [Uid(int(uid)) for uid in announced.split(",")]
+        plan = oneway.plan_account(
+            account.mode,
+            deltas,
+            moves=moves,
+            recognised=recognised,
+            max_delete=account.max_delete,
+            may_delete=self.home.trusted,
+            allowed=allowed,
+        )
+        by_name = {box.name: box for box in boxes}
+        for stop in plan.stops:
+            box = by_name[stop.mailbox]
+            box.unfinished = True
+            state.put(f"announced:{box.row.id}", ",".join(map(str, stop.uids)))
+            found = SafetyStop(
+                f"{stop.deletions} of {stop.known} messages are gone from the server; none of them was deleted here",
+                hint=f"if that is meant: fetchmail-py sync {account.name} --allow-mass-delete",
+                mailbox=printable(box.name),
+            )
+            self.report.stops.append(found)
+        for name, text in plan.notices:
+            by_name[name].unfinished = True
+            self.note(f"{printable(name)}: {text}")
+        return plan
+
+    def _recognise(self, session: ImapSession, box: Box) -> list[Recognise]:
+        """Messages here without a UID that the server lists as new: after a changed UIDVALIDITY or a lost state."""
+        if box.delta is None or box.look is None or not box.delta.new:
+            return []
+        unpaired = self.home.state.known_messages(box.row.id, unpaired=True)
+        if box.files is not None:
+            unpaired = [message for message in unpaired if message.key in box.files]
+        if not unpaired:
+            return []
+        here = [
+            LocalCandidate(message.uid, (message.wire_size, message.size), message.identity, -message.uid) for message in unpaired
+        ]
+        found = identify(session, box.name, box.look.uidvalidity, UidSet.of(box.delta.new))
+        if found is None:
+            return []
+        sizes: dict[Uid, int] = {}
+        there = []
+        for seen in found:
+            sizes[seen.uid] = seen.size
+            there.append(RemoteCandidate(seen.uid, seen.size, identity(seen.header), seen.uid))
+        matches = match(here, there)
+        by_uid: dict[Uid, KnownMessage] = {message.uid: message for message in unpaired}
+        recognised = []
+        for old, new in matches.pairs:
+            mine = by_uid.pop(old)
+            rebuild.agree_on_size(self.home, mine, sizes[new])
+            recognised.append(Recognise(box.name, old, new, box.look.messages[new].flags))
+        for message in by_uid.values():
+            box.unpaired.setdefault(message.sha256, []).append(message.uid)
+        taken = {action.uid for action in recognised}
+        box.delta.new = [uid for uid in box.delta.new if uid not in taken]
+        return recognised
+
+    def _moves(self, session: ImapSession, boxes: list[Box]) -> list[oneway.Move]:
+        """Messages gone from one mailbox and new in another are the same message: its file moves, nothing is fetched."""
+        gone: dict[tuple[int, Uid], tuple[Box, Pair]] = {}
+        for box in boxes:
+            if box.delta is not None:
+                gone.update(((box.row.id, pair.uid), (box, pair)) for pair in box.delta.gone if pair.stage == Stage.PAIRED)
+        new = [box for box in boxes if box.delta is not None and box.delta.new and box.look is not None]
+        count = sum(len(box.delta.new) for box in new if box.delta is not None)
+        if not gone or not new or count > max(1000, MOVES_AMONG * len(gone)):
+            return []
+        here = []
+        for mailbox, uid in gone:
+            known = self.home.state.known_message(mailbox, uid)
+            if known is not None:
+                here.append(LocalCandidate((mailbox, uid), (known.wire_size,), known.identity, uid))
+        there = []
+        targets: dict[tuple[int, Uid], Box] = {}
+        for box in new:
+            assert box.delta is not None
+            assert box.look is not None
+            found = identify(session, box.name, box.look.uidvalidity, UidSet.of(box.delta.new))
+            for message in found or ():
+                handle = (box.row.id, message.uid)
+                targets[handle] = box
+                there.append(RemoteCandidate(handle, message.size, identity(message.header), message.uid))
+        moves = []
+        for source, target in match(here, there).pairs:
+            box, pair = gone[source]
+            to = targets[target]
+            assert to.look is not None
+            uid = target[1]
+            flags = to.look.messages[uid].flags if uid in to.look.messages else pair.flags
+            moves.append(oneway.Move(box.name, pair, to.name, uid, flags))
+        return moves
+

@@ -1,0 +1,170 @@
+"""Which mailboxes a run covers, where they lie here, and how they relate to what we knew: new, renamed, vanished, the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from fetchmail_py.config import Account
+from fetchmail_py.errors import ConfigError, SafetyStop
+from fetchmail_py.identity import NO_IDENTITY, identity
+from fetchmail_py.model import Look, MailboxName, MessageKey, Pair, RemoteMailbox, RemoteSnapshot, Uid, UidSet
+from fetchmail_py.plan import patterns
+from fetchmail_py.plan.oneway import Delta
+from fetchmail_py.session.imap import ImapSession
+from fetchmail_py.session.imap_fetch import identify
+from fetchmail_py.store.layout import path_for
+from fetchmail_py.store.maildir import LocalFile, Maildir, Signature
+from fetchmail_py.store.state import MailboxRow
+from fetchmail_py.sync.home import Home
+from fetchmail_py.wire.utf7 import printable
+
+PROOFS = 3
+"""Messages that must be the same for a mailbox under another name to count as renamed."""
+
+
+@dataclass(slots=True)
+class Box:
+    """One mailbox in this run."""
+
+    remote: RemoteMailbox
+    row: MailboxRow
+    maildir: Maildir
+    new: bool = False
+    """There was no row: it is created here."""
+    look: Look | None = None
+    """None: not looked at, since the server has nothing new."""
+    snapshot: RemoteSnapshot | None = None
+    pairs: dict[Uid, Pair] = field(default_factory=dict)
+    files: dict[MessageKey, LocalFile] | None = None
+    """What lies here; None: not looked at, since nothing changed."""
+    signature: Signature | None = None
+    delta: Delta | None = None
+    unpaired: dict[bytes, list[Uid]] = field(default_factory=dict)
+    """Digest to rows without a UID: a download that turns out to be one of these is not stored twice."""
+    touched: bool = False
+    """This run changed something in its directory."""
+    unfinished: bool = False
+    """Something of what was seen has not been carried out: the next run must see it again."""
+
+    @property
+    def name(self) -> MailboxName:
+        """Its name at the server."""
+        return self.row.name
+
+    @property
+    def uidvalidity(self) -> int:
+        """As looked at, else as known."""
+        return self.look.uidvalidity if self.look is not None else self.row.uidvalidity
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """A mailbox that the server has under another name now."""
+
+    row: MailboxRow
+    remote: RemoteMailbox
+
+
+def check_same_account(home: Home, listed: Sequence[RemoteMailbox], *, fresh: bool) -> None:
+    """Raises SafetyStop where the state belongs to another server's or another user's mail."""
+    account = home.account
+    now = f"{account.user}@{account.host}"
+    before = home.state.get("server")
+    if before == now:
+        return
+    known = {row.name: row.uidvalidity for row in home.state.mailboxes().values() if row.uidvalidity}
+    common = any(box.uidvalidity and known.get(box.name) == box.uidvalidity for box in listed)
+    if before is not None and known and not common and not fresh:
+        raise SafetyStop(
+            f"{home.root} holds the mail of {before}, and no mailbox of {now} is one of those",
+            hint="give this account a maildir of its own; if the mail has moved to the new server, --fresh "
+            "matches it by content and downloads only what is not here",
+        )
+    home.state.put("server", now)
+
+
+def choose(
+    home: Home, listed: Sequence[RemoteMailbox], only: Sequence[str] | None, session: ImapSession, note: Callable[[str], None]
+) -> tuple[list[Box], list[Renamed]]:
+    """The mailboxes of this run in their order, with a row each, and those that were renamed at the server."""
+    account = home.account
+    selectable = [box for box in listed if box.selectable]
+    wanted = patterns.in_order(box for box in selectable if patterns.wanted(box, account.mailboxes))
+    if only is not None:
+        wanted = _only(wanted, selectable, only)
+    rows = home.state.mailboxes()
+    names = {box.name for box in listed}
+    strangers = [box for box in wanted if box.name not in rows]
+    renamed: list[Renamed] = []
+    for row in rows.values():
+        if row.name in names:
+            if not row.listed:
+                row.listed = True
+                home.state.save_mailbox(row)
+            continue
+        to = _renamed_to(home, row, strangers, session) if row.listed else None
+        if to is not None:
+            renamed.append(Renamed(row, to))
+            strangers.remove(to)
+        elif row.listed:
+            row.listed = False
+            home.state.save_mailbox(row)
+            note(f"{printable(row.name)}: no longer at the server; what is here stays")
+    now_named = {entry.remote.name: entry.row for entry in renamed}
+    taken = {row.path for row in rows.values()}
+    boxes: list[Box] = []
+    for remote in wanted:
+        known = rows.get(remote.name) or now_named.get(remote.name)
+        if known is None:
+            path = place(account, remote, taken)
+            taken.add(path)
+            known = home.state.add_mailbox(remote.name, remote.delimiter, path)
+            known.mailbox_id = remote.mailbox_id
+            boxes.append(Box(remote, known, home.maildir(known), new=True))
+        else:
+            boxes.append(Box(remote, known, home.maildir(known)))
+    return boxes, renamed
+
+
+def place(account: Account, remote: RemoteMailbox, taken: set[str]) -> str:
+    """Where a mailbox lies below `maildir`."""
+    local = patterns.local_name(remote.name, remote.delimiter, account.map)
+    return path_for(local, remote.delimiter, layout=account.layout, taken=taken)
+
+
+def _only(wanted: list[RemoteMailbox], selectable: Sequence[RemoteMailbox], only: Sequence[str]) -> list[RemoteMailbox]:
+    names = {"INBOX" if name.upper() == "INBOX" else name for name in only}
+    for name in sorted(names):
+        if not any(box.name == name for box in selectable):
+            raise ConfigError(
+                f"the server has no mailbox {name!r}", hint="names are as the server has them; `status` lists those known"
+            )
+        if not any(box.name == name for box in wanted):
+            raise ConfigError(f"the mailbox {name!r} is excluded by the account's `mailboxes`", key="mailboxes")
+    return [box for box in wanted if box.name in names]
+
+
+def _renamed_to(
+    home: Home, row: MailboxRow, strangers: Sequence[RemoteMailbox], session: ImapSession
+) -> RemoteMailbox | None:
+    """The mailbox not known so far that `row` has become, beyond doubt (RFC 8474 MAILBOXID, or the same messages)."""
+    by_id = [box for box in strangers if row.mailbox_id is not None and box.mailbox_id == row.mailbox_id]
+    if len(by_id) == 1:
+        return by_id[0]
+    if not row.uidvalidity:
+        return None
+    same = [box for box in strangers if box.uidvalidity == row.uidvalidity and (box.uidnext or 0) >= row.uidnext]
+    if len(same) != 1:
+        return None
+    known = [message for message in home.state.known_messages(row.id) if message.uid > 0 and message.identity != NO_IDENTITY]
+    proofs = {message.uid: message for message in known[-PROOFS:]}
+    if not proofs:
+        return None
+    found = identify(session, same[0].name, row.uidvalidity, UidSet.of(proofs))
+    if found is None:
+        return None
+    seen = {message.uid: identity(message.header) for message in found}
+    if seen and all(proofs[uid].identity == value for uid, value in seen.items()):
+        return same[0]
+    return None

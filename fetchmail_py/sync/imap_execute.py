@@ -1,0 +1,426 @@
+"""Carrying out the plan of an IMAP account: recognise, move, download in durable batches, flags, deletions last.
+
+Order inside a batch (README, Safety): data on stable storage, rows committed, names published, directories on stable
+storage. Only then may anything be deleted at the server.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, ServerRefused, ServerUnreachable, StoreError
+from fetchmail_py.model import Flags, MailboxName, MessageKey, Pair, Stage, UidValidity
+from fetchmail_py.plan import oneway
+from fetchmail_py.plan.actions import (
+    Action,
+    DeleteLocal,
+    DeleteRemote,
+    Download,
+    Forget,
+    Keep,
+    MoveLocal,
+    Recognise,
+    SetLocalFlags,
+)
+from fetchmail_py.session import imap_look, imap_store
+from fetchmail_py.session.imap import ImapSession
+from fetchmail_py.session.imap_fetch import Fetched, Fetcher, FetchRequest, MailboxFailed, NotFetched
+from fetchmail_py.store.maildir import LocalFile, PublishError, letters_of
+from fetchmail_py.sync.arrivals import Arrivals, MaildirSink
+from fetchmail_py.sync.imap_boxes import Box
+from fetchmail_py.sync.pump import Pump
+
+if TYPE_CHECKING:
+    from fetchmail_py.sync.imap import ImapRun
+
+WINDOW = 256
+"""Messages asked for with one FETCH: as many as a batch holds."""
+FAR = 0.010
+"""Seconds of round trip from which more than one connection pays by default."""
+COMPRESS_FROM = 0.080
+"""Seconds of round trip from which COMPRESS=DEFLATE is tried by default: far is not slow, but slow is mostly far."""
+CONNECTIONS = 3
+DELETE_AT_ONCE = 1000
+"""Messages that are deleted at the server between two commits."""
+
+_ALL_FLAG_LETTERS = "DFPRST"
+
+Outcome = Fetched | NotFetched | MailboxFailed
+
+
+class Execution:
+    """One plan, carried out once."""
+
+    def __init__(self, run: ImapRun, session: ImapSession, boxes: Sequence[Box], plan: oneway.Plan) -> None:
+        self._run = run
+        self._home = run.home
+        self._state = run.home.state
+        self._report = run.report
+        self._session = session
+        self._boxes = {box.name: box for box in boxes}
+        self._plan = plan
+        self._arrivals = Arrivals(run.account.name, run.report, run.on_event)
+        self._files: dict[int, dict[MessageKey, LocalFile]] = {}
+        self._sessions: list[ImapSession] = [session]
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Everything the plan has, then what is now true of each mailbox."""
+        new = [box for box in self._boxes.values() if box.new]
+        if new or self._plan.actions:
+            self._home.begin_effects()
+        growing = {action.mailbox for action in self._plan.actions if isinstance(action, Download)}
+        for box in self._boxes.values():
+            if box.new or box.name in growing:
+                self._create(box)
+        self._home.barrier.directories(())
+        try:
+            for action in self._of(Recognise):
+                self._recognise(action)
+            self._home.save_keywords()
+            self._home.commit()
+            for move in self._of(MoveLocal):
+                self._move(move)
+            downloads = list(self._of(Download))
+            if downloads:
+                self._download(downloads)
+            self._run.stop.check()
+            self._local(self._plan.actions)
+            self._run.stop.check()
+            for delete in self._of(DeleteRemote):
+                self._delete_at_server(delete)
+        finally:
+            self._arrivals.close()
+            for extra in self._sessions[1:]:
+                extra.close()
+        for box in self._boxes.values():
+            self._record(box)
+        self._home.commit()
+
+    def _of(self, kind: type[Action]) -> Iterator[Action]:
+        return (action for action in self._plan.actions if type(action) is kind)
+
+    def _create(self, box: Box) -> None:
+        subfolder = self._run.account.layout == "maildir++" and bool(box.row.path)
+        if not box.maildir.exists() or box.new:
+            box.maildir.create(subfolder=subfolder)
+        if box.look is not None:
+            box.row.uidvalidity = box.look.uidvalidity
+        box.row.settled = False
+        self._state.save_mailbox(box.row)
+
+    # -- what is here already ----------------------------------------------------------------------------------------
+
+    def _recognise(self, action: Action) -> None:
+        assert isinstance(action, Recognise)
+        box = self._boxes[action.mailbox]
+        before = self._state.pairs_of(box.row.id, [action.old_uid])[action.old_uid]
+        self._state.rebind(box.row.id, action.old_uid, box.row.id, action.uid, action.flags)
+        if before.flags != action.flags:
+            self._set_flags(box, before, action.flags)
+
+    def _move(self, action: Action) -> None:
+        """The row goes first, as an arrival in the other mailbox: a cut in between leaves a move to be finished."""
+        assert isinstance(action, MoveLocal)
+        box, target = self._boxes[action.mailbox], self._boxes[action.to]
+        file = self._find(box, action.key, None)
+        if file is None:
+            # Gone here: then it is simply new over there.
+            target.unfinished = True
+            self._state.forget(box.row.id, [action.uid])
+            return
+        self._create(target)
+        self._state.move(box.row.id, action.uid, target.row.id, action.to_uid, action.flags)
+        letters = letters_of(action.flags, self._home.keyword_letters(target.row, action.flags))
+        self._home.save_keywords()
+        self._home.commit()
+        if box.maildir.move(action.key, file, target.maildir, letters) is None:
+            self._state.forget(target.row.id, [action.to_uid])
+            target.unfinished = True
+        else:
+            self._report.moved_local += 1
+        touched = (box.maildir.new, box.maildir.cur, target.maildir.new, target.maildir.cur)
+        self._home.barrier.directories(touched)
+        box.touched = target.touched = True
+        self._state.arrived()
+        self._home.commit()
+
+    def _find(self, box: Box, key: MessageKey, pair: Pair | None) -> LocalFile | None:
+        """Where a message's file is: as its row suggests, else after one scan of the mailbox for all that are asked for."""
+        if pair is not None and box.files is None and box.row.id not in self._files:
+            letters = letters_of(pair.flags, self._home.keyword_letters(box.row, pair.flags))
+            guesses = [LocalFile("cur", f"{key}:2,{letters}", letters)]
+            if not pair.flags:
+                guesses.insert(0, LocalFile("new", key, ""))
+            for guess in guesses:
+                if box.maildir.is_there(guess):
+                    return guess
+        files = box.files if box.files is not None else self._files.get(box.row.id)
+        if files is None:
+            files = self._files[box.row.id] = box.maildir.scan() if box.maildir.exists() else {}
+        return files.get(key)
+
+    def _set_flags(self, box: Box, pair: Pair, flags: Flags) -> bool:
+        """Gives the file the flags: all of them in mode mirror, else those that changed at the server."""
+        file = self._find(box, pair.key, pair)
+        if file is None:
+            return False
+        new = letters_of(flags, self._home.keyword_letters(box.row, flags))
+        old = letters_of(pair.flags, self._home.keyword_letters(box.row, pair.flags))
+        if self._run.account.mode == oneway.MIRROR:
+            old = file.letters
+        self._home.save_keywords()
+        remove = "".join(letter for letter in old if letter not in new)
+        add = "".join(letter for letter in new if letter not in old) if self._run.account.mode != oneway.MIRROR else new
+        changed = box.maildir.set_flags(pair.key, file, add=add, remove=remove)
+        box.touched = True
+        if changed is None or changed == file:
+            return False
+        if box.files is not None:
+            box.files[pair.key] = changed
+        self._home.barrier.created((box.maildir.new, box.maildir.cur))
+        return True
+
+    def _local(self, actions: Iterable[Action]) -> None:
+        """Flags, deletions here, and what only the state has to know."""
+        for action in actions:
+            match action:
+                case SetLocalFlags():
+                    box = self._boxes[action.mailbox]
+                    pair = self._state.pairs_of(box.row.id, [action.uid]).get(action.uid)
+                    if pair is not None:
+                        if self._set_flags(box, pair, action.flags):
+                            self._report.flags_pulled += 1
+                        self._state.set_flags(box.row.id, [(action.uid, action.flags)])
+                case DeleteLocal():
+                    box = self._boxes[action.mailbox]
+                    pair = self._state.pairs_of(box.row.id, [action.uid]).get(action.uid)
+                    file = self._find(box, action.key, pair)
+                    if file is not None and box.maildir.remove(action.key, file):
+                        self._report.deleted_local += 1
+                        self._home.barrier.created((box.maildir.new, box.maildir.cur))
+                    box.touched = True
+                    self._state.forget(box.row.id, [action.uid])
+                    self._state.put(f"announced:{box.row.id}", None)
+                case Keep():
+                    self._state.set_stage(self._boxes[action.mailbox].row.id, action.uids, Stage.KEPT)
+                case Forget():
+                    self._state.forget(self._boxes[action.mailbox].row.id, action.uids)
+                case _:
+                    pass
+        # The names first: a row must never say what the directory does not have.
+        self._home.barrier.directories(())
+        self._home.commit()
+
+    # -- downloads ---------------------------------------------------------------------------------------------------
+
+    def _download(self, downloads: Sequence[Action]) -> None:
+        requests = list(self._requests(downloads))
+        total = sum(len(request.uids) for request in requests)
+        self._arrivals.expect(total)
+        account = self._run.account
+        far = self._session.transport.round_trip
+        if account.compress is None and far >= COMPRESS_FROM and total > WINDOW:
+            self._session.compress()
+        wanted = account.connections or (CONNECTIONS if far >= FAR and len(requests) > CONNECTIONS else 1)
+        removers = self._more_connections(min(wanted, len(requests)) - 1)
+        pump: Pump[Outcome] = Pump(_octets, self._give_up)
+        shared = iter(requests)
+        sources = [self._source(session, shared) for session in self._sessions]
+        try:
+            for batch in pump.run(sources):
+                self._store(batch)
+        finally:
+            for remove in removers:
+                remove()
+            self._state.arrived()
+            self._home.commit()
+
+    def _requests(self, downloads: Sequence[Action]) -> Iterator[FetchRequest]:
+        for action in downloads:
+            assert isinstance(action, Download)
+            box = self._boxes[action.mailbox]
+            validity = UidValidity(box.uidvalidity)
+            for start in range(0, len(action.uids), WINDOW):
+                yield FetchRequest(box.name, validity, action.uids[start : start + WINDOW])
+
+    def _more_connections(self, count: int) -> list[Callable[[], None]]:
+        """Opens further sessions; a server that allows no more is no error."""
+        removers: list[Callable[[], None]] = []
+        for _ in range(count):
+            try:
+                session = self._run.connect()
+            except (ServerRefused, ServerUnreachable, ConnectionLost, AuthenticationFailed):
+                break
+            self._sessions.append(session)
+            removers.append(self._run.stop.add_waker(session.abort))
+            imap_look.settle(session, imap_look.introduce(session))
+            if self._session.compressed:
+                session.compress()
+        return removers
+
+    def _give_up(self) -> None:
+        for session in self._sessions:
+            session.abort()
+
+    def _source(self, session: ImapSession, requests: Iterator[FetchRequest]) -> Iterator[Outcome]:
+        sinks: dict[MailboxName, MaildirSink] = {}
+
+        def sink_of(name: MailboxName) -> MaildirSink:
+            if name not in sinks:
+                sinks[name] = MaildirSink(self._boxes[name].maildir)
+            return sinks[name]
+
+        def mine() -> Iterator[FetchRequest]:
+            while True:
+                with self._lock:
+                    request = next(requests, None)
+                if request is None:
+                    return
+                yield request
+
+        stop = self._run.stop
+        for outcome in Fetcher(session, sink_of, lambda: stop.signal is None).run(mine()):
+            yield outcome
+            if type(outcome) is Fetched:
+                self._arrivals.received(outcome.delivered.wire_size, outcome.mailbox)
+
+    def _store(self, batch: Sequence[Outcome]) -> None:
+        """Makes a batch lasting."""
+        arrived: dict[MailboxName, list[Fetched]] = {}
+        for outcome in batch:
+            if isinstance(outcome, Fetched):
+                arrived.setdefault(outcome.mailbox, []).append(outcome)
+            elif isinstance(outcome, NotFetched):
+                self._set_aside(outcome)
+            else:
+                box = self._boxes[outcome.mailbox]
+                if outcome.error is not None:
+                    self._run.fail(box, outcome.error)
+                else:
+                    box.unfinished = True
+                    self._run.note(f"{box.name}: its UIDVALIDITY changed during the run; the next run fetches it")
+        for name, messages in arrived.items():
+            arrived[name] = [message for message in messages if not self._known_by_content(self._boxes[name], message)]
+        paths = [
+            f"{self._boxes[name].maildir.tmp}/{message.delivered.key}" for name, messages in arrived.items() for message in messages
+        ]
+        if not paths:
+            self._home.commit()
+            return
+        self._home.barrier.files(paths)
+        for name, messages in arrived.items():
+            box = self._boxes[name]
+            self._state.add_arriving(box.row.id, [(m.uid, m.flags, m.internaldate, m.delivered) for m in messages])
+            self._state.undefer(box.row.id, [str(m.uid) for m in messages])
+        letters = {
+            name: [self._home.keyword_letters(self._boxes[name].row, m.flags) for m in messages]
+            for name, messages in arrived.items()
+        }
+        self._home.save_keywords()
+        self._home.commit()
+        self._publish(arrived, letters)
+        self._state.arrived()
+
+    def _publish(self, arrived: dict[MailboxName, list[Fetched]], letters: dict[MailboxName, list[str]]) -> None:
+        directories: list[str] = []
+        failure: PublishError | None = None
+        for name, messages in arrived.items():
+            box = self._boxes[name]
+            box.touched = True
+            try:
+                directories += box.maildir.publish(
+                    [(m.delivered, m.flags, words) for m, words in zip(messages, letters[name], strict=True)]
+                )
+            except PublishError as error:
+                directories += error.directories
+                failure = failure or error
+                lost = set(error.keys)
+                self._state.forget(box.row.id, [m.uid for m in messages if m.delivered.key in lost])
+                arrived[name] = [m for m in messages if m.delivered.key not in lost]
+        self._home.barrier.directories(directories)
+        for name, messages in arrived.items():
+            box = self._boxes[name]
+            for message, words in zip(messages, letters[name], strict=False):
+                self._arrivals.stored(box.name, box.maildir, message.delivered, message.flags, words, message.internaldate)
+        if failure is not None:
+            self._state.arrived()
+            self._home.commit()
+            raise StoreError(failure.detail, path=failure.path, errno=failure.errno)
+
+    def _known_by_content(self, box: Box, message: Fetched) -> bool:
+        """Whether the message is one that lies here without a UID: then the download is dropped and that one gets it."""
+        uids = box.unpaired.get(message.delivered.sha256) if box.unpaired else None
+        if not uids:
+            return False
+        old = uids.pop(0)
+        before = self._state.pairs_of(box.row.id, [old])[old]
+        MaildirSink(box.maildir).discard(message.delivered)
+        self._state.rebind(box.row.id, old, box.row.id, message.uid, message.flags)
+        self._state.undefer(box.row.id, [str(message.uid)])
+        if before.flags != message.flags:
+            self._set_flags(box, before, message.flags)
+        return True
+
+    def _set_aside(self, outcome: NotFetched) -> None:
+        box = self._boxes[outcome.mailbox]
+        box.unfinished = True
+        if outcome.gone:
+            self._state.undefer(box.row.id, [str(outcome.uid)])
+        else:
+            self._state.defer(box.row.id, str(outcome.uid), outcome.reason, time.time())
+
+    # -- deletions at the server -------------------------------------------------------------------------------------
+
+    def _delete_at_server(self, action: Action) -> None:
+        """Mode offline: what is stored here, on stable storage and recorded, is deleted there by its UID."""
+        assert isinstance(action, DeleteRemote)
+        box = self._boxes[action.mailbox]
+        pairs = self._state.pairs_of(box.row.id, action.uids)
+        stored = [uid for uid in action.uids if uid in pairs and pairs[uid].stage in {Stage.PAIRED, Stage.DELETING}]
+        for start in range(0, len(stored), DELETE_AT_ONCE):
+            self._run.stop.check()
+            uids = tuple(stored[start : start + DELETE_AT_ONCE])
+            self._state.set_stage(box.row.id, uids, Stage.DELETING)
+            self._home.commit()
+            try:
+                deleted = imap_store.delete(self._session, box.name, box.uidvalidity, uids)
+            except ServerRefused as error:
+                self._run.fail(box, error)
+                return
+            self._report.deleted_remote += len(deleted.uids)
+            if deleted.left:
+                box.unfinished = True
+                self._run.note(f"{box.name}: {len(deleted.left)} messages stay at the server: {deleted.reason}")
+                return
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _record(self, box: Box) -> None:
+        """What the next run may take for granted: only what was seen and has been carried out."""
+        row, look = box.row, box.look
+        row.mailbox_id = box.remote.mailbox_id
+        if look is not None:
+            row.last_sync = time.time()
+            if not box.unfinished:
+                row.last_error = None
+                row.uidnext, row.messages, row.highestmodseq = look.uidnext, look.exists, look.highestmodseq
+            offline = self._run.account.mode == oneway.OFFLINE
+            row.settled = not box.unfinished and not (offline and look.exists)
+        elif box.unfinished:
+            row.settled = False
+        if box.touched:
+            row.signature = None
+        elif box.signature is not None:
+            row.signature = (box.signature.new_mtime_ns, box.signature.cur_mtime_ns, box.signature.looked_at_ns)
+        if look is not None or box.signature is not None or box.touched or box.unfinished or box.new:
+            self._state.save_mailbox(row)
+
+
+def _octets(outcome: Outcome) -> int:
+    return outcome.delivered.wire_size if isinstance(outcome, Fetched) else 0
+
+

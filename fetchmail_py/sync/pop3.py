@@ -1,0 +1,318 @@
+"""A POP3 account: download, then delete (RFC 1939; the offline model of RFC 1733).
+
+DELE only marks, and QUIT may still fail: a message counts as deleted when a later listing no longer shows it. Until then its
+row stays, so that it is never fetched a second time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+from fetchmail_py.errors import ConfigError, FetchmailError, ServerBusy, ServerRefused, StoreError
+from fetchmail_py.identity import NO_IDENTITY, identity
+from fetchmail_py.model import NO_FLAGS, Delivered, MaildropEntry, MessageKey, Stage, StoredMessage
+from fetchmail_py.plan.actions import DeleteFromMaildrop, Retrieve
+from fetchmail_py.plan.maildrop import MAX_UIDL, MaildropPlan, plan_maildrop, recognise
+from fetchmail_py.report import Event, Report
+from fetchmail_py.session.login import Login
+from fetchmail_py.session.pop3 import Capabilities, NotRetrieved, Pop3Session, Retrieved
+from fetchmail_py.session.transport import Endpoint
+from fetchmail_py.store import content
+from fetchmail_py.store.maildir import PublishError
+from fetchmail_py.sync.arrivals import Arrivals, MaildirSink
+from fetchmail_py.sync.home import Home, line_ends_of
+from fetchmail_py.sync.pump import Pump
+from fetchmail_py.sync.run import Options, StopFlag
+
+GRACE = 3.0
+"""Seconds that a run broken off by a signal gives the server to end the message under way."""
+MAILDROP = "maildrop"
+
+Outcome = Retrieved | NotRetrieved
+
+
+class Pop3Run:
+    """One run of one POP3 account."""
+
+    def __init__(
+        self,
+        home: Home,
+        secret: Callable[[], str],
+        options: Options,
+        report: Report,
+        on_event: Callable[[Event], None],
+        note: Callable[[str], None],
+        stop: StopFlag,
+    ) -> None:
+        self.home = home
+        self.account = home.account
+        self.login = Login(self.account.user, self.account.auth, secret)
+        self.options = options
+        self.report = report
+        self.note = note
+        self.stop = stop
+        self._arrivals = Arrivals(self.account.name, report, on_event)
+        self._maildir = home.inbox()
+        self._sink = MaildirSink(self._maildir)
+        self._by_digest: dict[bytes, list[StoredMessage]] = defaultdict(list)
+        """Stored messages that a message without a UIDL of its own may turn out to be."""
+        self._unique: set[bytes] = set()
+        self._here: dict[MaildropEntry, int] = {}
+        """Fetched, and found to be stored already: entry -> row."""
+        self._arrived: dict[MessageKey, MaildropEntry] = {}
+
+    def run(self) -> None:
+        """Does it. Raises FetchmailError."""
+        session = Pop3Session.open(Endpoint(**self.account.endpoint()), self.login, before_login=self._respect_login_delay)
+        timers: list[threading.Timer] = []
+
+        def wake() -> None:
+            timer = threading.Timer(GRACE, session.abort)
+            timer.daemon = True
+            timers.append(timer)
+            timer.start()
+
+        remove = self.stop.add_waker(wake)
+        try:
+            self.home.state.put("last_login", repr(time.time()))
+            self._session(session)
+        finally:
+            remove()
+            for timer in timers:
+                timer.cancel()
+            self._arrivals.close()
+            session.close()
+
+    def _respect_login_delay(self, capabilities: Capabilities) -> None:
+        """LOGIN-DELAY (RFC 2449, 6.5): coming too early only makes some servers start counting again."""
+        before = float(self.home.state.get("last_login") or 0)
+        wait = before + (capabilities.login_delay or 0) - time.time()
+        if 0 < wait <= (capabilities.login_delay or 0):
+            raise ServerBusy(
+                "login",
+                "CAPA",
+                f"LOGIN-DELAY {capabilities.login_delay}: the next login is allowed in {wait:.0f} seconds",
+            )
+
+    def _session(self, session: Pop3Session) -> None:
+        entries = session.listing()
+        self.report.mailboxes = 1
+        self._refuse_keep_without_uidl(entries)
+        counts = Counter(entry.uidl for entry in entries)
+        self._unique = {uidl for uidl, count in counts.items() if uidl and count == 1 and len(uidl) <= MAX_UIDL}
+        missing = self._compare_with_files()
+        plan = plan_maildrop(
+            entries, self.home.state.maildrop(), keep=self.account.keep, now=time.time(), missing=missing
+        )
+        due, fetch = self._ask(session, plan)
+        if self.options.dry_run:
+            self._show(due, fetch)
+            session.quit()
+            return
+        if fetch or due or plan.forget:
+            self.home.begin_effects()
+        self.home.state.forget_maildrop([row.id for row in plan.forget])
+        try:
+            if fetch:
+                self._retrieve(session, fetch)
+        finally:
+            self.home.state.maildrop_arrived()
+            self.home.commit()
+        if self.stop.signal is not None:
+            self._break_off(session)
+        self._forget_deferred(entries)
+        self._finish(session, due)
+
+    def _refuse_keep_without_uidl(self, entries: Sequence[MaildropEntry]) -> None:
+        if self.account.keep != 0 and any(entry.uidl is None for entry in entries):
+            raise ConfigError(
+                "the server has no UIDL: what stays there could not be told from new mail, and would come again and again",
+                key="keep",
+                hint='set keep = "0" to download and delete',
+            )
+
+    # -- what is known -----------------------------------------------------------------------------------------------
+
+    def _compare_with_files(self) -> set[int]:
+        """In a run that must not trust its state: files without a row get one, rows without a file are named."""
+        state, maildir = self.home.state, self._maildir
+        if self.home.trusted or not maildir.exists():
+            return set()
+        files = maildir.scan()
+        rows = state.maildrop()
+        known = {row.key for row in rows}
+        found = []
+        for key in sorted(set(files) - known):
+            with contextlib.suppress(FileNotFoundError):
+                seen = content.inspect(maildir.path_of(files[key]))
+                wire_size, line_ends = line_ends_of(seen.size, seen.lf_count, has_cr=seen.has_cr)
+                delivered = Delivered(key, wire_size, seen.size, seen.sha256, line_ends, seen.identity)
+                found.append((None, seen.size, time.time(), delivered))
+        state.add_maildrop(found, stage=Stage.PAIRED)
+        if not self.home.restored:
+            return set()
+        return {row.id for row in rows if row.key not in files}
+
+    def _ask(
+        self, session: Pop3Session, plan: MaildropPlan
+    ) -> tuple[list[tuple[MaildropEntry, int]], list[MaildropEntry]]:
+        """(what to delete with its rows, what to fetch), after the server was asked for the headers that are in doubt."""
+        due = [(entry, row.id) for entry, row in plan.delete]
+        asked = []
+        for entry, header in session.top(plan.ask):
+            asked.append((entry, NO_IDENTITY if header is None else identity(header)))
+        found, fetch = recognise(asked, plan.candidates, NO_IDENTITY)
+        self.home.state.set_uidl((match.row.id, match.entry.uidl) for match in found)
+        due += [(match.entry, match.row.id) for match in found if self._is_due(match.row)]
+        taken = {match.row.id for match in found}
+        # What has no UIDL of its own, or whose header said nothing, may still be known by its content.
+        self._by_digest.clear()
+        for row in plan.candidates:
+            if row.id not in taken:
+                self._by_digest[row.sha256].append(row)
+        wanted = sorted((*plan.retrieve, *fetch, *plan.by_content), key=lambda entry: entry.number)
+        return (due if self.home.trusted else []), wanted
+
+    def _is_due(self, row: StoredMessage) -> bool:
+        keep = self.account.keep
+        return keep is not None and time.time() - row.stored_at >= keep
+
+    def _show(self, due: list[tuple[MaildropEntry, int]], fetch: list[MaildropEntry]) -> None:
+        if fetch:
+            self.report.plan.append(Retrieve(tuple(fetch)))
+        delete = [entry for entry, _ in due]
+        if self.account.keep == 0 and self.home.trusted:
+            delete += fetch
+        if delete:
+            self.report.plan.append(DeleteFromMaildrop(tuple(sorted(delete, key=lambda entry: entry.number))))
+
+    # -- fetching ----------------------------------------------------------------------------------------------------
+
+    def _retrieve(self, session: Pop3Session, fetch: list[MaildropEntry]) -> None:
+        self._maildir.create()
+        self.home.barrier.directories(())
+        self._arrivals.expect(len(fetch))
+        pump: Pump[Outcome] = Pump(_octets, session.abort)
+        for batch in pump.run([self._source(session, fetch)]):
+            self._store(batch)
+
+    def _source(self, session: Pop3Session, fetch: list[MaildropEntry]) -> Iterator[Outcome]:
+        for outcome in session.retrieve(fetch, self._sink, lambda: self.stop.signal is None):
+            yield outcome
+            if isinstance(outcome, Retrieved):
+                self._arrivals.received(outcome.delivered.wire_size, MAILDROP)
+
+    def _store(self, batch: Sequence[Outcome]) -> None:
+        """Makes a batch lasting: data, rows, names, directories, in that order."""
+        state = self.home.state
+        arrived: list[Retrieved] = []
+        for outcome in batch:
+            if isinstance(outcome, NotRetrieved):
+                state.defer(0, ident(outcome.entry), outcome.reason, time.time())
+            elif not self._known_by_content(outcome):
+                arrived.append(outcome)
+        if not arrived:
+            self.home.commit()
+            return
+        self.home.barrier.files([f"{self._maildir.tmp}/{outcome.delivered.key}" for outcome in arrived])
+        now = time.time()
+        state.add_maildrop(
+            (self._uidl(outcome.entry), outcome.entry.size, now, outcome.delivered) for outcome in arrived
+        )
+        state.undefer(0, [ident(outcome.entry) for outcome in arrived])
+        self.home.commit()
+        failure: PublishError | None = None
+        try:
+            directories = self._maildir.publish([(outcome.delivered, NO_FLAGS, "") for outcome in arrived])
+        except PublishError as error:
+            failure = error
+            directories = error.directories
+            lost = set(error.keys)
+            arrived = [outcome for outcome in arrived if outcome.delivered.key not in lost]
+            state.forget_maildrop([row.id for row in state.maildrop() if row.key in lost])
+        self.home.barrier.directories(directories)
+        state.maildrop_arrived()
+        for outcome in arrived:
+            self._arrived[outcome.delivered.key] = outcome.entry
+            self._arrivals.stored(MAILDROP, self._maildir, outcome.delivered, NO_FLAGS, "", None)
+        state.put("fetched_messages", str(state.number("fetched_messages") + len(arrived)))
+        octets = sum(outcome.delivered.size for outcome in arrived)
+        state.put("fetched_bytes", str(state.number("fetched_bytes") + octets))
+        if failure is not None:
+            self.home.commit()
+            raise StoreError(failure.detail, path=failure.path, errno=failure.errno)
+
+    def _uidl(self, entry: MaildropEntry) -> bytes | None:
+        """The UIDL, where it names this message alone."""
+        return entry.uidl if entry.uidl in self._unique else None
+
+    def _known_by_content(self, outcome: Retrieved) -> bool:
+        """Whether exactly this message is stored already; then what came is dropped, and the row is that message's."""
+        rows = self._by_digest.get(outcome.delivered.sha256)
+        if not rows:
+            return False
+        row = rows.pop(0)
+        self._sink.discard(outcome.delivered)
+        self.home.state.set_uidl([(row.id, self._uidl(outcome.entry))])
+        self.home.state.undefer(0, [ident(outcome.entry)])
+        self._here[outcome.entry] = row.id
+        return True
+
+    def _forget_deferred(self, entries: Sequence[MaildropEntry]) -> None:
+        listed = {ident(entry) for entry in entries}
+        gone = [row.ident for row in self.home.state.deferred() if row.mailbox == 0 and row.ident not in listed]
+        self.home.state.undefer(0, gone)
+
+    # -- deleting ----------------------------------------------------------------------------------------------------
+
+    def _finish(self, session: Pop3Session, due: list[tuple[MaildropEntry, int]]) -> None:
+        state = self.home.state
+        left = [row.id for rows in self._by_digest.values() for row in rows]
+        asked_all = not any(row.mailbox == 0 for row in state.deferred())
+        if asked_all and self.home.trusted:
+            # Whatever was listed has been identified: what is left of the candidates is no longer at the server.
+            state.forget_maildrop(left)
+        delete = dict(due)
+        if self.account.keep == 0 and self.home.trusted:
+            delete |= self._stored()
+        if delete:
+            self.home.begin_effects()
+            state.set_maildrop_stage(delete.values(), Stage.DELETING)
+        self.home.commit()
+        accepted = 0
+        for entry, refusal in session.delete(sorted(delete, key=lambda entry: entry.number)):
+            if refusal is None:
+                accepted += 1
+            else:
+                self.note(f"message {entry.number} was not deleted at the server: {refusal}")
+        try:
+            session.quit()
+        except ServerRefused as error:
+            # RFC 1939, 6: some of the messages may still be there. The next listing tells which.
+            raise ServerBusy("QUIT", error.status, error.text, code=error.code) from error
+        self.report.deleted_remote += accepted
+
+    def _stored(self) -> dict[MaildropEntry, int]:
+        """What came in during this session and is stored, or turned out to be stored: entry -> row."""
+        arrived = {row.key: row.id for row in self.home.state.maildrop() if row.stage == Stage.PAIRED}
+        return self._here | {entry: arrived[key] for key, entry in self._arrived.items() if key in arrived}
+
+    def _break_off(self, session: Pop3Session) -> None:
+        """A signal: what is stored stays stored, nothing is deleted that was not meant to be (RFC 1939, RSET)."""
+        with contextlib.suppress(FetchmailError):
+            session.reset()
+            session.quit()
+        self.stop.check()
+
+
+def ident(entry: MaildropEntry) -> str:
+    """How a message is named to people, and among those set aside."""
+    return f"message {entry.number}" if entry.uidl is None else entry.uidl.decode("utf-8", "backslashreplace")
+
+
+def _octets(outcome: Outcome) -> int:
+    return outcome.delivered.wire_size if isinstance(outcome, Retrieved) else 0

@@ -1,0 +1,50 @@
+"""What the local state says of an account, without the network and without changing anything."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+
+from fetchmail_py.config import Account
+from fetchmail_py.report import AccountStatus, Deferred, MailboxStatus
+from fetchmail_py.store.state import FILE_NAME, StateDb
+from fetchmail_py.wire.utf7 import printable
+
+
+def status_of(account: Account) -> AccountStatus:
+    """The account's status. Raises StoreError where there is a state that cannot be read."""
+    path = f"{account.maildir}/{FILE_NAME}"
+    if not os.path.exists(path):
+        return AccountStatus(account.name, [], 0, 0, None, None, [], 0)
+    with closing(StateDb.open_to_read(path)) as state:
+        last_sync = _time(state.get("last_sync"))
+        deferred = state.deferred()
+        totals = state.totals()
+        names = {0: "maildrop"}
+        mailboxes = []
+        if account.protocol == "pop3":
+            totals = {0: (state.number("fetched_messages"), state.number("fetched_bytes"))}
+            count = sum(1 for row in deferred if row.mailbox == 0)
+            mailboxes.append(MailboxStatus("maildrop", *totals[0], last_sync, None, count))
+        else:
+            for row in state.mailboxes().values():
+                name = names[row.id] = printable(row.name)
+                messages, octets = totals.get(row.id, (0, 0))
+                count = sum(1 for entry in deferred if entry.mailbox == row.id)
+                # A mailbox in which nothing was new is not written to: the account's last run vouches for it.
+                synced = last_sync if row.settled and last_sync is not None else row.last_sync
+                mailboxes.append(MailboxStatus(name, messages, octets, synced, row.last_error, count))
+        return AccountStatus(
+            account=account.name,
+            mailboxes=mailboxes,
+            messages=sum(entry.messages for entry in mailboxes),
+            bytes=sum(entry.bytes for entry in mailboxes),
+            last_sync=last_sync,
+            last_error=state.get("last_error"),
+            deferred=[Deferred(names.get(row.mailbox, "?"), row.ident, row.reason) for row in deferred],
+            failures=state.number("failures"),
+        )
+
+
+def _time(text: str | None) -> float | None:
+    return None if text is None else float(text)
