@@ -401,8 +401,8 @@ class Pop3Session:
 
     def _answer(self, size: int) -> pop3.Answer:
         """The answer to RETR or TOP."""
-        pull: Callable[[], pop3.Answer | None] = partial(self._decoder.next_message, size)
-        return self._await(pull)
+        answer: pop3.Answer = self._await(partial(self._decoder.next_message, size))
+        return answer
 
     def _stream(self, entry: MaildropEntry, sink: MessageSink) -> Delivered:
         """A message too large for memory."""
