@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar, cast
 
 from fetchmail_py.errors import (
     AuthenticationFailed,
@@ -401,8 +401,8 @@ class Pop3Session:
 
     def _answer(self, size: int) -> pop3.Answer:
         """The answer to RETR or TOP."""
-        answer: pop3.Answer = self._await(partial(self._decoder.next_message, size))
-        return answer
+        # mypy joins the members of the union to object.
+        return cast("pop3.Answer", self._await(partial(self._decoder.next_message, size)))
 
     def _stream(self, entry: MaildropEntry, sink: MessageSink) -> Delivered:
         """A message too large for memory."""
