@@ -118,10 +118,10 @@ def recognise(
     for entry, identity in asked:
         rows = free.get(identity, []) if identity != no_identity else []
         # The same UIDL is enough beside the same header: its size is what was in doubt.
-        row = next((row for row in rows if row.uidl == entry.uidl or entry.size in {row.listed_size, row.wire_size}), None)
-        if row is None:
+        match = next((row for row in rows if row.uidl == entry.uidl or entry.size in {row.listed_size, row.wire_size}), None)
+        if match is None:
             fetch.append(entry)
         else:
-            rows.remove(row)
-            found.append(Recognised(entry, row))
+            rows.remove(match)
+            found.append(Recognised(entry, match))
     return found, fetch

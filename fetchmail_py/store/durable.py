@@ -163,6 +163,16 @@ def write_small(path: str, data: bytes, mode: int = 0o600) -> None:
     _sync_path(directory, _OPEN_DIRECTORY, "syncing the directory")
 
 
+def replace_file(partial: str, path: str) -> None:
+    """Gives a closed, complete file its name, durably, in the place of what had it."""
+    _sync_path(partial, _OPEN_FILE, "writing")
+    try:
+        os.rename(partial, path)
+    except OSError as error:
+        raise StoreError.from_os_error(error, "writing", path) from error
+    _sync_path(os.path.dirname(path) or ".", _OPEN_DIRECTORY, "syncing the directory")
+
+
 def write_all(fd: int, data: bytes | memoryview) -> None:
     """Writes all of `data`: one call may write a part, on a disk that fills up or beyond 2 GiB."""
     written = os.write(fd, data)

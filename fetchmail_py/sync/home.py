@@ -41,6 +41,7 @@ class Home:
         self.new = False
         """There was no state: this is the first run, or the state was lost."""
         self.had_effects = False
+        self.fold_case = False
         self.state: StateDb
         self.barrier: Barrier
         self._name = remember_as
@@ -76,7 +77,7 @@ class Home:
                 self._make_root()
         existing = self.root
         if os.path.isdir(self.root):
-            self._open.append(Lock.acquire(self.root))
+            self._open.append(Lock.acquire(self.root, create=not self.dry_run))
         else:
             # A dry run of a first run: there is nothing here to look at, and nothing will be written.
             while not os.path.isdir(existing):
@@ -104,6 +105,8 @@ class Home:
                 self.trusted = False
                 self.restored = True
                 self._note("the state is not that of the last run (restored?): nothing is deleted in this run")
+        # A file system that takes one case for the other finds our own file under another spelling.
+        self.fold_case = os.path.lexists(f"{self.root}/{FILE_NAME.upper()}")
         self._settle()
 
     def _make_root(self) -> None:

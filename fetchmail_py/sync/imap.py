@@ -106,7 +106,7 @@ class ImapRun:
     def _rename(self, renamed: Iterable[Renamed], boxes: list[Box]) -> None:
         taken = {row.path for row in self.home.state.mailboxes().values()}
         for entry in renamed:
-            path = place(self.account, entry.remote, taken)
+            path = place(self.home, entry.remote, taken)
             taken.add(path)
             self.home.rename_mailbox(entry.row, entry.remote, path)
             for box in boxes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from fetchmail_py.config import Account
 from fetchmail_py.errors import ConfigError, SafetyStop
 from fetchmail_py.identity import NO_IDENTITY, identity
 from fetchmail_py.model import Look, MailboxName, MessageKey, Pair, RemoteMailbox, RemoteSnapshot, Uid, UidSet
@@ -117,7 +116,7 @@ def choose(
     for remote in wanted:
         known = rows.get(remote.name) or now_named.get(remote.name)
         if known is None:
-            path = place(account, remote, taken)
+            path = place(home, remote, taken)
             taken.add(path)
             known = home.state.add_mailbox(remote.name, remote.delimiter, path)
             known.mailbox_id = remote.mailbox_id
@@ -127,10 +126,11 @@ def choose(
     return boxes, renamed
 
 
-def place(account: Account, remote: RemoteMailbox, taken: set[str]) -> str:
+def place(home: Home, remote: RemoteMailbox, taken: set[str]) -> str:
     """Where a mailbox lies below `maildir`."""
+    account = home.account
     local = patterns.local_name(remote.name, remote.delimiter, account.map)
-    return path_for(local, remote.delimiter, layout=account.layout, taken=taken)
+    return path_for(local, remote.delimiter, layout=account.layout, taken=taken, fold_case=home.fold_case)
 
 
 def _only(wanted: list[RemoteMailbox], selectable: Sequence[RemoteMailbox], only: Sequence[str]) -> list[RemoteMailbox]:
