@@ -68,10 +68,20 @@ class Identified(NamedTuple):
     header: bytes
 
 
-class _Sent(NamedTuple):
-    request: FetchRequest
-    select: Ticket | None
-    fetch: Ticket
+class _Sent:
+    """A FETCH under way, and what of it has not come."""
+
+    __slots__ = ("empty", "expunged", "fetch", "gone", "left", "request", "select", "unread")
+
+    def __init__(self, request: FetchRequest, select: Ticket | None, fetch: Ticket) -> None:
+        self.request = request
+        self.select = select
+        self.fetch = fetch
+        self.left = set(request.uids)
+        self.empty: set[Uid] = set()
+        self.unread: dict[Uid, str] = {}
+        self.gone: list[UidSet] = []
+        self.expunged = False
 
 
 class Fetcher:
@@ -89,6 +99,7 @@ class Fetcher:
         self._sink_of = sink_of
         self._sink: MessageSink
         self._wanted = wanted
+        self._waiting: deque[_Sent] = deque()
         self._retry: deque[FetchRequest] = deque()
         self._failed: set[MailboxName] = set()
         self._will_select: MailboxName | None = session.selected
@@ -97,9 +108,9 @@ class Fetcher:
 
     def run(self, requests: Iterable[FetchRequest]) -> Iterator[Fetched | NotFetched | MailboxFailed]:
         """Yields each message as soon as it lies complete in the sink, in the order the server sends."""
-        waiting: deque[_Sent] = deque()
         source = iter(requests)
         exhausted = False
+        waiting = self._waiting
         try:
             while True:
                 while not exhausted and len(waiting) < AHEAD and self._wanted():
@@ -111,7 +122,8 @@ class Fetcher:
                 exhausted = exhausted or not self._wanted()
                 if not waiting:
                     return
-                yield from self._read(waiting.popleft())
+                yield from self._read(waiting[0])
+                waiting.popleft()
         finally:
             if self._writer is not None:
                 self._writer.discard()
@@ -131,10 +143,10 @@ class Fetcher:
 
     def _read(self, sent: _Sent) -> Iterator[Fetched | NotFetched | MailboxFailed]:
         session, request = self._session, sent.request
+        self._sink = self._sink_of(request.mailbox)
         if sent.select is not None:
             opened = read_select(session, sent.select, request.mailbox)
             if isinstance(opened, ServerRefused) or opened.uidvalidity != request.uidvalidity:
-                self._sink = self._sink_of(request.mailbox)
                 for event in session.events(sent.fetch):
                     self._drop(event)
                 session.answer(sent.fetch)
@@ -143,65 +155,69 @@ class Fetcher:
                     self._failed.add(request.mailbox)
                     yield MailboxFailed(request.mailbox, opened if isinstance(opened, ServerRefused) else None)
                 return
-        self._sink = self._sink_of(request.mailbox)
-        left = set(request.uids)
-        empty: set[Uid] = set()
-        unread: dict[Uid, str] = {}
-        gone: list[UidSet] = []
-        expunged = False
         for event in session.events(sent.fetch):
             kind = type(event)
             if kind is Fetch:
                 assert isinstance(event, Fetch)
-                uid = event.uid
-                if "" not in event.sections:
-                    continue
-                body = event.sections[""]
-                if uid is None or uid not in left:
-                    # Not asked for, without a UID, or there already: whose it is cannot be known.
-                    self._drop(event)
-                    continue
-                if body is None:
-                    unread[uid] = "the server answered with NIL in place of the message"
-                    continue
-                if body is STREAMED:
-                    assert self._streamed is not None
-                    delivered, self._streamed = self._streamed, None
-                    self._sink.date(delivered, event.internaldate)
-                elif body or event.size == 0:
-                    assert isinstance(body, bytes)
-                    delivered = self._sink.deliver(body, event.internaldate)
-                else:
-                    empty.add(uid)
-                    continue
-                left.discard(uid)
-                yield Fetched(request.mailbox, uid, event.flags or NO_FLAGS, event.internaldate, delivered)
+                fetched = self._take(event)
+                if fetched is not None:
+                    yield fetched
             elif kind in _STREAM:
                 self._stream(event)
             elif isinstance(event, Vanished):
-                gone.append(event.uids)
+                for open_one in self._in_mailbox():
+                    open_one.gone.append(event.uids)
             elif kind is Expunge:
-                expunged = True
+                for open_one in self._in_mailbox():
+                    open_one.expunged = True
         status = session.answer(sent.fetch)
-        if left:
-            yield from self._left(request, left, empty, unread, gone, status.status == "OK", expunged, status.text)
+        if sent.left:
+            yield from self._left(sent, ok=status.status == "OK", text=status.text)
 
-    def _left(
-        self,
-        request: FetchRequest,
-        left: set[Uid],
-        empty: set[Uid],
-        unread: dict[Uid, str],
-        gone: list[UidSet],
-        ok: bool,
-        expunged: bool,
-        text: str,
-    ) -> Iterator[NotFetched]:
+    def _in_mailbox(self) -> Iterator[_Sent]:
+        """The commands under way in the mailbox that is selected now.
+
+        A server may run two FETCHes at the same time (Dovecot does, when the first has to wait for the network), so that
+        what one asked for comes before the answer to another.
+        """
+        for number, sent in enumerate(self._waiting):
+            if number and sent.select is not None:
+                return
+            yield sent
+
+    def _take(self, event: Fetch) -> Fetched | None:
+        """The message that a FETCH response brings, if it is one that was asked for and has not come yet."""
+        if "" not in event.sections:
+            return None
+        body, uid = event.sections[""], event.uid
+        sent = next((sent for sent in self._in_mailbox() if uid in sent.left), None)
+        if sent is None or uid is None:
+            # Not asked for, without a UID, or there already: whose it is cannot be known.
+            self._drop(event)
+            return None
+        if body is None:
+            sent.unread[uid] = "the server answered with NIL in place of the message"
+            return None
+        if body is STREAMED:
+            assert self._streamed is not None
+            delivered, self._streamed = self._streamed, None
+            self._sink.date(delivered, event.internaldate)
+        elif body or event.size == 0:
+            assert isinstance(body, bytes)
+            delivered = self._sink.deliver(body, event.internaldate)
+        else:
+            sent.empty.add(uid)
+            return None
+        sent.left.discard(uid)
+        return Fetched(sent.request.mailbox, uid, event.flags or NO_FLAGS, event.internaldate, delivered)
+
+    def _left(self, sent: _Sent, *, ok: bool, text: str) -> Iterator[NotFetched]:
         """What to do about messages that did not come: gone, asked for again in smaller lots, or given up."""
-        vanished = {uid for uid in left if any(uid in uids for uids in gone)}
+        request = sent.request
+        vanished = {uid for uid in sent.left if any(uid in uids for uids in sent.gone)}
         for uid in sorted(vanished):
             yield NotFetched(request.mailbox, uid, "expunged meanwhile", gone=True)
-        left = left - vanished
+        left = sent.left - vanished
         if len(request.uids) > 1:
             # Some servers refuse, or leave out, a whole set for one bad message: halves find it.
             order = [uid for uid in request.uids if uid in left]
@@ -211,17 +227,17 @@ class Fetcher:
                 self._retry.append(request._replace(uids=lot, with_size=len(lot) == 1))
             return
         for uid in left:
-            if uid in empty and not request.with_size:
+            if uid in sent.empty and not request.with_size:
                 self._retry.append(request._replace(with_size=True))
-            elif uid in empty:
+            elif uid in sent.empty:
                 yield NotFetched(request.mailbox, uid, "the server gave an empty body for a message that is not empty")
             elif not ok:
                 yield NotFetched(request.mailbox, uid, f"the server refused it: {text}")
-            elif uid in unread:
-                yield NotFetched(request.mailbox, uid, unread[uid])
+            elif uid in sent.unread:
+                yield NotFetched(request.mailbox, uid, sent.unread[uid])
             else:
                 # EXPUNGE tells a number, not a UID: the next listing will say whether it was this one.
-                yield NotFetched(request.mailbox, uid, "the server answered OK without the message", gone=expunged)
+                yield NotFetched(request.mailbox, uid, "the server answered OK without the message", gone=sent.expunged)
 
     def _stream(self, event: Event) -> None:
         if isinstance(event, BodyChunk):
