@@ -5,7 +5,7 @@
 
 Steps are played in order:
 - text: a dialogue, one step a line. "C: ..." is what the client must send as its next line, "S: ..." is sent with CRLF. Blank
-  lines and indentation do not count. Characters are octets (Latin-1).
+  lines and white space around lines do not count, "C:" and "S:" alone are empty lines. Characters are octets (Latin-1).
 - bytes: sent exactly so.
 - Octets(data): what the client must send next, exactly, where it is no line.
 - a function: called with the peer, for what no table can hold; it uses `read_line`, `read` and `send`.
@@ -168,6 +168,7 @@ class Peer:
         try:
             self._socket, _ = self._listener.accept()
             self._socket.settimeout(PATIENCE)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for step in self._steps:
                 self._play(step)
                 if step in {CUT, RESET}:
@@ -209,15 +210,16 @@ class Peer:
             self._socket.close()
 
 
-def _dialogue(text: str) -> list[Step]:
+def _dialogue(script: str) -> list[Step]:
     """The steps of a dialogue: `str` for a line that is expected, `bytes` for one that is sent."""
     steps: list[Step] = []
-    for raw in text.splitlines():
+    for raw in script.split("\n"):
         line = raw.strip()
-        if line.startswith("C: "):
-            steps.append(line[3:])
-        elif line.startswith("S: "):
-            steps.append(line[3:].encode("latin-1") + b"\r\n")
+        text = line[3:]
+        if line.startswith("C: ") or line == "C:":
+            steps.append(text)
+        elif line.startswith("S: ") or line == "S:":
+            steps.append(text.encode("latin-1") + b"\r\n")
         elif line:
             raise ValueError(f"neither C: nor S: in the script: {line!r}")
     return steps

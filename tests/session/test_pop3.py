@@ -1,0 +1,619 @@
+"""POP3 sessions against scripted servers: logging in, the listing, messages, deletions, and every way to fail on the way."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections import deque
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+import scramp
+
+from fetchmail_py.errors import (
+    AuthenticationFailed,
+    ConnectionLost,
+    CredentialError,
+    ExitStatus,
+    ProtocolError,
+    ServerBusy,
+    ServerRefused,
+    StoreError,
+    TlsError,
+)
+from fetchmail_py.model import Delivered, MaildropEntry, MessageKey
+from fetchmail_py.session import pop3
+from fetchmail_py.session.login import Login, NotOffered
+from fetchmail_py.session.pop3 import Capabilities, NotRetrieved, Pop3Session, Retrieved
+from fetchmail_py.session.transport import Endpoint, Transport
+from tests.session.peer import CUT, RESET, START_TLS, Authority, Event, Peer, authority
+
+PASSWORD = "correct horse"
+GREETING = "S: +OK ready <1896.697170952@dbc.mtview.ca.us>"
+CAPA = """
+    C: CAPA
+    S: +OK
+    S: USER
+    S: UIDL
+    S: .
+"""
+PIPELINING = CAPA.replace("S: UIDL", "S: UIDL\n S: PIPELINING")
+LOGIN = GREETING + CAPA + "C: USER ann\nS: +OK\nC: PASS correct horse\nS: +OK\n" + CAPA
+LOGIN_PIPELINING = GREETING + CAPA + "C: USER ann\nS: +OK\nC: PASS correct horse\nS: +OK\n" + PIPELINING
+
+
+def login(auth: str = "user", user: str = "ann", secret: str = PASSWORD) -> Login:
+    return Login(user, auth, lambda: secret)
+
+
+def open_session(peer: Peer, who: Login | None = None, tls: str = "none") -> Pop3Session:
+    return Pop3Session.open(peer.endpoint(tls), who or login())
+
+
+def entries(*sizes: int) -> list[MaildropEntry]:
+    return [MaildropEntry(number, b"id%d" % number, size) for number, size in enumerate(sizes, 1)]
+
+
+def b64(data: bytes | str) -> str:
+    return base64.b64encode(data.encode() if isinstance(data, str) else data).decode()
+
+
+class Writer:
+    """A message in pieces; counts what became of it."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.data = b""
+        self.pieces = 0
+
+    def write(self, chunk: bytes) -> None:
+        self.data += chunk
+        self.pieces += 1
+        if self.sink.fails:
+            raise StoreError("disk full")
+
+    def finish(self) -> Delivered:
+        return self.sink.deliver(self.data, None)
+
+    def discard(self) -> None:
+        self.sink.discarded += 1
+
+
+class Sink:
+    """Keeps messages in memory."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.messages: list[bytes] = []
+        self.writers: list[Writer] = []
+        self.discarded = 0
+        self.fails = fails
+
+    def deliver(self, data: bytes, internaldate: int | None) -> Delivered:
+        if self.fails:
+            raise StoreError("disk full")
+        self.messages.append(data)
+        return Delivered(MessageKey(str(len(self.messages))), len(data), len(data), b"", 0, b"")
+
+    def start(self, internaldate: int | None) -> Writer:
+        self.writers.append(Writer(self))
+        return self.writers[-1]
+
+    def date(self, delivered: Delivered, internaldate: int | None) -> None:
+        raise AssertionError("POP3 has no dates")
+
+    def discard(self, delivered: Delivered) -> None:
+        raise AssertionError("nothing finished is taken back")
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return authority(tmp_path_factory.mktemp("tls"))
+
+
+# -- logging in ------------------------------------------------------------------------------------------------------
+
+
+def sasl_capa(mechanisms: str) -> str:
+    return f"C: CAPA\nS: +OK\nS: SASL {mechanisms}\nS: USER\nS: .\n"
+
+
+def cram_md5(peer: Peer) -> None:
+    assert peer.read_line() == b"AUTH CRAM-MD5"
+    peer.send(b"+ " + base64.b64encode(b"<1.2@host>") + b"\r\n")
+    digest = hmac.new(PASSWORD.encode(), b"<1.2@host>", "md5").hexdigest()
+    assert base64.b64decode(peer.read_line()) == f"ann {digest}".encode()
+
+
+def scram(peer: Peer) -> None:
+    mechanism = scramp.ScramMechanism("SCRAM-SHA-256")
+    server = mechanism.make_server(lambda _: mechanism.make_auth_info(PASSWORD, iteration_count=4096))
+    word, name, first = peer.read_line().split(b" ")
+    assert (word, name) == (b"AUTH", b"SCRAM-SHA-256")
+    server.set_client_first(base64.b64decode(first).decode())
+    peer.send(f"+ {b64(server.get_server_first())}\r\n".encode())
+    server.set_client_final(base64.b64decode(peer.read_line()).decode())
+    peer.send(f"+ {b64(server.get_server_final())}\r\n".encode())
+    assert peer.read_line() == b""
+
+
+LONG = "x" * 200
+PLAIN_SHORT = b64("\0ann\0correct horse")
+PLAIN_LONG = b64(f"\0ann\0{LONG}")
+XOAUTH2 = b64("user=ann\x01auth=Bearer token\x01\x01")
+
+
+def oauthbearer(peer: Peer) -> None:
+    header = f"n,a=ann,\x01host=127.0.0.1\x01port={peer.port}\x01auth=Bearer token\x01\x01"
+    assert peer.read_line() == f"AUTH OAUTHBEARER {b64(header)}".encode()
+
+
+APOP_DIGEST = hashlib.md5(b"<1896.697170952@dbc.mtview.ca.us>" + PASSWORD.encode()).hexdigest()
+
+LOGINS: list[tuple[str, Login, str, list[str | Callable[[Peer], None]]]] = [
+    ("user", login("user"), "", ["C: USER ann\nS: +OK\nC: PASS correct horse"]),
+    ("auto without SASL", login("auto"), "", ["C: USER ann\nS: +OK\nC: PASS correct horse"]),
+    ("8-bit", login("user", "\xe4", "\xfc"), "", ["C: USER \xc3\xa4\nS: +OK\nC: PASS \xc3\xbc"]),
+    ("apop", login("apop"), "", [f"C: APOP ann {APOP_DIGEST}"]),
+    ("plain", login("plain"), "LOGIN PLAIN", [f"C: AUTH PLAIN {PLAIN_SHORT}"]),
+    ("plain, long", login("plain", secret=LONG), "PLAIN", [f"C: AUTH PLAIN\nS: +\nC: {PLAIN_LONG}"]),
+    ("login", login("login"), "LOGIN", [f"C: AUTH LOGIN\nS: + {b64('User:')}\nC: {b64('ann')}\nS: + \nC: {b64(PASSWORD)}"]),
+    ("cram-md5", login("cram-md5"), "CRAM-MD5", [cram_md5]),
+    ("scram, strongest", login("auto"), "PLAIN SCRAM-SHA-256", [scram]),
+    ("xoauth2", login("xoauth2", secret="token"), "XOAUTH2", [f"C: AUTH XOAUTH2\nS: + \nC: {XOAUTH2}"]),
+    ("oauthbearer", login("oauthbearer", secret="token"), "OAUTHBEARER", [oauthbearer]),
+    ("external", login("external"), "EXTERNAL", ["C: AUTH EXTERNAL ="]),
+]
+
+
+@pytest.mark.parametrize(("who", "mechanisms", "steps"), [row[1:] for row in LOGINS], ids=[row[0] for row in LOGINS])
+def test_login(who: Login, mechanisms: str, steps: list[str | Callable[[Peer], None]]) -> None:
+    with Peer(GREETING, sasl_capa(mechanisms), *steps, "S: +OK", PIPELINING) as peer:
+        seen: list[Capabilities] = []
+        session = Pop3Session.open(peer.endpoint(), who, before_login=seen.append)
+        assert seen[0].sasl == frozenset(mechanisms.split())
+        # What is announced after the login is what counts.
+        assert session.capabilities.pipelining
+        assert not session.capabilities.sasl
+        session.close()
+
+
+def test_a_server_without_capa() -> None:
+    capa = "C: CAPA\nS: -ERR what?\n"
+    with Peer("S: +OK", capa, "C: USER ann\nS: +OK\nC: PASS correct horse\nS: +OK", capa) as peer:
+        session = open_session(peer, login("auto"))
+        assert session.capabilities == Capabilities()
+        session.close()
+
+
+def test_a_login_that_is_not_offered_sends_nothing() -> None:
+    with Peer("S: +OK no timestamp", sasl_capa("PLAIN")) as peer, pytest.raises(NotOffered, match="APOP"):
+        open_session(peer, login("apop"))
+    with Peer("S: +OK", "C: CAPA\nS: +OK\nS: SASL GSSAPI\nS: .") as peer, pytest.raises(NotOffered, match="GSSAPI"):
+        open_session(peer, login("auto"))
+
+
+def test_an_oauth2_refusal_is_told_without_the_token() -> None:
+    error = b64('{"status":"400","echo":"token"}')
+    script = f"C: AUTH XOAUTH2\nS: +\nC: {XOAUTH2}\nS: + {error}\nC:\nS: -ERR [AUTH] no, {XOAUTH2}"
+    with Peer(GREETING, sasl_capa("XOAUTH2"), script) as peer:
+        with pytest.raises(AuthenticationFailed) as caught:
+            open_session(peer, login("xoauth2", secret="token"))
+        assert '"status":"400"' in caught.value.detail
+        assert "token" not in caught.value.detail
+        assert XOAUTH2 not in caught.value.detail
+
+
+@pytest.mark.parametrize("challenge", ["!!", "=", "x"])
+def test_a_challenge_that_is_no_base64_ends_the_session(challenge: str) -> None:
+    with Peer(GREETING, sasl_capa("CRAM-MD5"), f"C: AUTH CRAM-MD5\nS: + {challenge}") as peer:
+        with pytest.raises(ProtocolError):
+            open_session(peer, login("cram-md5"))
+        assert PASSWORD.encode() not in peer.received
+
+
+def test_scram_without_proof_of_the_server_fails() -> None:
+    def accept(peer: Peer) -> None:
+        peer.read_line()
+        peer.send(b"+OK welcome\r\n")
+
+    with Peer(GREETING, sasl_capa("SCRAM-SHA-1"), accept) as peer, pytest.raises(ProtocolError, match="without proving"):
+        open_session(peer, login("scram-sha-1"))
+
+
+@pytest.mark.parametrize("bad", ["a\rb", "a\nDELE 1", "a\0"])
+@pytest.mark.parametrize("auth", ["user", "apop", "plain"])
+def test_line_ends_in_user_or_password_are_refused_before_anything_is_sent(auth: str, bad: str) -> None:
+    for who in (login(auth, user=bad), login(auth, secret=bad)):
+        with Peer(GREETING, sasl_capa("PLAIN")) as peer:
+            with pytest.raises(CredentialError) as caught:
+                open_session(peer, who)
+            assert peer.received == b"CAPA\r\n"
+            assert bad not in str(caught.value)
+
+
+def test_a_password_that_the_server_repeats_is_not_shown() -> None:
+    refused = GREETING + CAPA + "C: USER ann\nS: +OK\nC: PASS correct horse\nS: "
+    with Peer(refused + "-ERR unknown: PASS correct horse") as peer, pytest.raises(AuthenticationFailed) as caught:
+        open_session(peer)
+    assert PASSWORD not in repr(vars(caught.value)) + str(caught.value)
+    with Peer(refused + "unknown: PASS correct horse") as peer, pytest.raises(ProtocolError) as broken:
+        open_session(peer)
+    assert PASSWORD.encode() not in broken.value.data
+    assert b"unknown" in broken.value.data
+
+
+REFUSALS = [
+    ("[IN-USE] Do you have another POP session running?", ServerBusy, ExitStatus.TRY_AGAIN),
+    ("[LOGIN-DELAY 30] too soon", ServerBusy, ExitStatus.TRY_AGAIN),
+    ("[SYS/TEMP] Server error", ServerBusy, ExitStatus.TRY_AGAIN),
+    ("[SYS/PERM] This mailbox is busy being removed", ServerRefused, ExitStatus.UNAVAILABLE),
+    ("[AUTH] Web login required", AuthenticationFailed, ExitStatus.REFUSED_LOGIN),
+    ("ann lock busy!  Is another session active? (11)", ServerBusy, ExitStatus.TRY_AGAIN),
+    ("Mailbox Locked", ServerBusy, ExitStatus.TRY_AGAIN),
+    ("unable to lock maildrop", ServerBusy, ExitStatus.TRY_AGAIN),
+    ("Can't get lock.  Mailbox in use", ServerBusy, ExitStatus.TRY_AGAIN),
+    ("user already logged in", ServerBusy, ExitStatus.TRY_AGAIN),
+    ("Exceeded the login limit for a 15 minute period.", ServerBusy, ExitStatus.TRY_AGAIN),
+    ("login allowed only every 15 minutes", ServerBusy, ExitStatus.TRY_AGAIN),
+    ("Server Unavailable. 15", ServerBusy, ExitStatus.TRY_AGAIN),
+]
+
+
+@pytest.mark.parametrize(("text", "kind", "status"), REFUSALS, ids=[text for text, _, _ in REFUSALS])
+def test_why_a_login_is_refused(text: str, kind: type[ServerRefused], status: ExitStatus) -> None:
+    at_password = GREETING + CAPA + f"C: USER ann\nS: +OK\nC: PASS correct horse\nS: -ERR {text}"
+    for script in (f"S: -ERR {text}", at_password):
+        with Peer(script) as peer, pytest.raises(ServerRefused) as caught:
+            open_session(peer)
+        assert type(caught.value) is kind
+        assert caught.value.exit_status is status
+        assert caught.value.text in text
+
+
+@pytest.mark.parametrize("text", ["invalid password", "Your account is locked", "Your IP is blocked", "locked out", ""])
+def test_any_other_refusal_at_the_password_is_a_wrong_login(text: str) -> None:
+    script = GREETING + CAPA + f"C: USER ann\nS: +OK\nC: PASS correct horse\nS: -ERR {text}"
+    with Peer(script) as peer, pytest.raises(AuthenticationFailed):
+        open_session(peer)
+    with Peer(f"S: -ERR {text}") as peer, pytest.raises(ServerRefused) as caught:
+        open_session(peer)
+    assert type(caught.value) is ServerRefused
+
+
+@pytest.mark.parametrize(("greeting", "hint"), [("* OK IMAP4rev1", "IMAP"), ("220 mx ESMTP", "SMTP"), ("hello", None)])
+def test_a_greeting_of_another_protocol(greeting: str, hint: str | None) -> None:
+    with Peer(f"S: {greeting}") as peer, pytest.raises(ProtocolError) as caught:
+        open_session(peer)
+    assert caught.value.data == greeting.encode()
+    assert (hint is None and caught.value.hint is None) or (hint is not None and hint in str(caught.value.hint))
+
+
+# -- TLS -------------------------------------------------------------------------------------------------------------
+
+STLS = GREETING + "\nC: CAPA\nS: +OK\nS: STLS\nS: SASL LOGIN\nS: PIPELINING\nS: .\nC: STLS\n"
+
+
+def test_stls_forgets_what_was_announced_before_it(tls: Authority) -> None:
+    steps = (STLS + "S: +OK go", START_TLS, CAPA, "C: USER ann\nS: +OK\nC: PASS correct horse\nS: +OK", CAPA)
+    with Peer(*steps, tls=tls) as peer:
+        seen: list[Capabilities] = []
+        session = Pop3Session.open(peer.endpoint("starttls"), login("auto"), before_login=seen.append)
+        assert seen == [Capabilities(offered=True, user=True, uidl=True, lines=(b"USER", b"UIDL"))]
+        assert session.transport.encrypted
+        session.close()
+
+
+def test_implicit_tls(tls: Authority) -> None:
+    with Peer(LOGIN, "C: QUIT\nS: +OK", tls=tls, implicit=True) as peer:
+        open_session(peer, tls="implicit").quit()
+
+
+def test_octets_behind_the_agreement_to_stls_end_the_session(tls: Authority) -> None:
+    with Peer(STLS, b"+OK go\r\n+OK injected\r\n", tls=tls) as peer, pytest.raises(ProtocolError, match="TLS"):
+        open_session(peer, tls="starttls")
+
+
+@pytest.mark.parametrize("script", [GREETING + CAPA, STLS + "S: -ERR not now"])
+def test_no_login_without_the_tls_that_was_asked_for(script: str) -> None:
+    with Peer(script) as peer:
+        with pytest.raises(TlsError, match="STLS"):
+            open_session(peer, tls="starttls")
+        assert b"USER" not in peer.received
+
+
+# -- the listing -----------------------------------------------------------------------------------------------------
+
+
+def listed(session: Pop3Session) -> list[tuple[int, bytes | None, int]]:
+    return [(entry.number, entry.uidl, entry.size) for entry in session.listing()]
+
+
+STAT_LIST = """
+    C: STAT
+    S: +OK 2 320
+    C: LIST
+    S: +OK 2 messages
+    S: 1 120
+    S: 2 200
+    S: .
+    C: UIDL
+"""
+UIDL = "S: +OK\nS: 1 first\nS: 2 second\nS: ."
+
+
+def test_the_listing_one_command_after_the_other() -> None:
+    with Peer(LOGIN, STAT_LIST, UIDL) as peer:
+        session = open_session(peer)
+        assert listed(session) == [(1, b"first", 120), (2, b"second", 200)]
+        session.close()
+
+
+def test_the_listing_in_one_round_trip() -> None:
+    steps = "C: STAT\nC: LIST\nC: UIDL\nS: +OK 2 320\nS: +OK\nS: 1 120\nS: 2 200\nS: .\n" + UIDL
+    with Peer(LOGIN_PIPELINING, steps) as peer:
+        session = open_session(peer)
+        assert listed(session) == [(1, b"first", 120), (2, b"second", 200)]
+        session.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("S: -ERR what?", [(1, None, 120), (2, None, 200)]),
+        ("S: +OK\nS: 1 " + "x" * 500 + "\nS: 2\nS: .", [(1, b"x" * 500, 120), (2, None, 200)]),
+        ("S: +OK\nS: 3 third\nS: 2 b\nS: 1 a\nS: .", [(1, b"a", 120), (2, b"b", 200)]),
+    ],
+)
+def test_what_uidl_may_answer(answer: str, expected: list[tuple[int, bytes | None, int]]) -> None:
+    with Peer(LOGIN, STAT_LIST, answer) as peer:
+        session = open_session(peer)
+        assert listed(session) == expected
+        session.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ("S: -ERR [SYS/TEMP] later", ServerBusy),
+        ("S: +OK\nS: 1 a\nS: .", ProtocolError),
+        ("S: +OK\nS: 1 a\nS: 1 b\nS: .", ProtocolError),
+        ("S: +OK\nS: 0 a\nS: .", ProtocolError),
+    ],
+)
+def test_a_listing_that_must_not_be_believed(answer: str, kind: type[Exception]) -> None:
+    with Peer(LOGIN, STAT_LIST, answer) as peer:
+        session = open_session(peer)
+        with pytest.raises(kind):
+            session.listing()
+        session.close()
+
+
+def test_an_empty_maildrop() -> None:
+    with Peer(LOGIN, "C: STAT\nS: +OK 0 0\nC: QUIT\nS: +OK") as peer:
+        session = open_session(peer)
+        assert session.listing() == []
+        session.quit()
+    steps = "C: STAT\nC: LIST\nC: UIDL\nS: +OK 0 0\nS: -ERR no messages\nS: +OK\nS: .\nC: QUIT\nS: +OK"
+    with Peer(LOGIN_PIPELINING, steps) as peer:
+        session = open_session(peer)
+        assert session.listing() == []
+        session.quit()
+
+
+def test_list_refused() -> None:
+    with Peer(LOGIN, "C: STAT\nS: +OK 2 320\nC: LIST\nS: -ERR [SYS/TEMP] no") as peer:
+        session = open_session(peer)
+        with pytest.raises(ServerBusy):
+            session.listing()
+        session.close()
+
+
+# -- messages --------------------------------------------------------------------------------------------------------
+
+
+def test_messages_one_after_the_other_and_a_refusal_between_them() -> None:
+    steps = """
+        C: RETR 1
+        S: +OK
+        S: Subject: one
+        S:
+        S: ..
+        S: .
+        C: RETR 2
+        S: -ERR [SYS/TEMP] cannot read it
+        C: RETR 3
+        S: +OK
+        S: three
+        S: .
+        C: QUIT
+        S: +OK
+    """
+    with Peer(LOGIN, steps) as peer:
+        session, sink = open_session(peer), Sink()
+        first, second, third = entries(17, 99, 7)
+        results = list(session.retrieve([first, second, third], sink))
+        assert [result.entry for result in results] == [first, second, third]
+        assert results[1] == NotRetrieved(second, "[SYS/TEMP] cannot read it")
+        assert sink.messages == [b"Subject: one\r\n\r\n.\r\n", b"three\r\n"]
+        session.quit()
+
+
+def test_pipelined_messages_arrive_in_order_and_wrong_sizes_do_not_matter() -> None:
+    commands = "".join(f"C: RETR {number}\n" for number in range(1, 65))
+    answers = b"".join(b"+OK\r\nmessage %d\r\n.\r\n" % number for number in range(1, 65))
+    more = "".join(f"C: RETR {number}\n" for number in range(65, 71))
+    rest = b"".join(b"+OK\r\nmessage %d\r\n.\r\n" % number for number in range(65, 71))
+    with Peer(LOGIN_PIPELINING, commands, answers, more, rest) as peer:
+        session, sink = open_session(peer), Sink()
+        results = list(session.retrieve(entries(*range(70)), sink))
+        assert all(isinstance(result, Retrieved) for result in results)
+        assert sink.messages == [b"message %d\r\n" % number for number in range(1, 71)]
+        session.close()
+
+
+def test_a_large_message_goes_to_the_sink_in_pieces() -> None:
+    message = b"Subject: large\r\n\r\n" + b".dots and text\r\n" * 100_000
+    answers = b"+OK\r\n" + message.replace(b"\n.", b"\n..") + b".\r\n+OK\r\n.\r\n"
+    with Peer(LOGIN_PIPELINING, "C: RETR 1\nC: RETR 2", answers) as peer:
+        session, sink = open_session(peer), Sink()
+        results = list(session.retrieve(entries(len(message), 0), sink))
+        assert sink.messages == [message, b""]
+        assert [type(result) for result in results] == [Retrieved, Retrieved]
+        assert (sink.writers[0].pieces > 1, sink.discarded) == (True, 0)
+        session.close()
+
+
+@pytest.mark.parametrize("end", [CUT, RESET])
+@pytest.mark.parametrize("large", [False, True])
+def test_a_connection_cut_in_the_middle_leaves_nothing(large: bool, end: Event) -> None:
+    begin = b"+OK\r\nfirst\r\n.\r\n+OK\r\n" + (b"x" * 1_000_000 if large else b"begins\r\n.")
+    with Peer(LOGIN_PIPELINING, "C: RETR 1\nC: RETR 2", begin, end) as peer:
+        session, sink = open_session(peer), Sink()
+        with pytest.raises(ConnectionLost):
+            list(session.retrieve(entries(7, 1_000_000), sink))
+        if end is CUT:
+            assert sink.messages == [b"first\r\n"]
+            assert len(sink.writers) == large
+        assert sink.discarded == len(sink.writers)
+        session.close()
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_a_full_disk_leaves_the_session_out_of_step(size: int) -> None:
+    answers = b"+OK\r\n" + b"x" * size + b"\r\n.\r\n"
+    with Peer(LOGIN_PIPELINING, "C: RETR 1\nC: RETR 2", answers) as peer:
+        session, sink = open_session(peer), Sink(fails=True)
+        with pytest.raises(StoreError):
+            list(session.retrieve(entries(size, size), sink))
+        assert sink.discarded == len(sink.writers)
+        # The answer to the second RETR would be taken for QUIT's.
+        with pytest.raises(ConnectionLost, match="middle of an answer"):
+            session.quit()
+
+
+def test_headers() -> None:
+    steps = "C: TOP 1 0\nC: TOP 2 0\nC: TOP 3 0\nS: +OK\nS: Subject: one\nS: \nS: .\nS: -ERR no"
+    whole = b"+OK\r\nSubject: three\r\n\r\n" + b"x" * 1_000_000 + b"\r\n.\r\n"
+    with Peer(LOGIN_PIPELINING, steps, whole, "C: NOOP\nS: +OK") as peer:
+        session = open_session(peer)
+        headers = [header for _, header in session.top(entries(1, 1, 1))]
+        assert headers[:2] == [b"Subject: one\r\n\r\n", None]
+        assert headers[2] is not None
+        assert headers[2].startswith(b"Subject: three\r\n\r\nxxx")
+        assert len(headers[2]) <= pop3.HEADER_OCTETS
+        session.noop()
+        session.close()
+
+
+def test_deletions_and_their_refusals() -> None:
+    steps = "C: DELE 1\nC: DELE 2\nC: DELE 3\nS: +OK\nS: -ERR already deleted\nS: -ERR\nC: RSET\nS: +OK\nC: QUIT\nS: +OK bye"
+    with Peer(LOGIN_PIPELINING, steps) as peer:
+        session = open_session(peer)
+        reasons = [reason for _, reason in session.delete(entries(1, 1, 1))]
+        assert reasons == [None, "already deleted", "the server gave no reason"]
+        session.reset()
+        session.quit()
+
+
+def test_quit_that_the_server_refuses_or_does_not_answer() -> None:
+    with Peer(LOGIN, "C: QUIT\nS: -ERR some deleted messages not removed") as peer:
+        session = open_session(peer)
+        with pytest.raises(ServerRefused, match="not removed"):
+            session.quit()
+    with Peer(LOGIN, "C: QUIT", CUT) as peer:
+        session = open_session(peer)
+        with pytest.raises(ConnectionLost):
+            session.quit()
+
+
+# -- limits, with a server in this process ---------------------------------------------------------------------------
+
+
+class Wire:
+    """A transport whose server answers each RETR by a function of the number."""
+
+    timeout = 60.0
+
+    def __init__(self, answer: Callable[[int], bytes]) -> None:
+        self.answer = answer
+        self.waiting: deque[int] = deque()
+        self.most = 0
+        self.sent: list[int] = []
+
+    def send(self, data: bytes, *, secret: bool = False) -> None:
+        assert len(data) <= 512 + 255
+        numbers = [int(line.split()[1]) for line in data.splitlines()]
+        self.sent += numbers
+        self.waiting += numbers
+        self.most = max(self.most, len(self.waiting))
+
+    def receive(self) -> bytes:
+        return self.answer(self.waiting.popleft())
+
+
+def in_process(wire: Wire, *, pipelining: bool = True) -> Pop3Session:
+    session = Pop3Session(cast(Transport, wire))
+    session.capabilities = Capabilities(offered=True, pipelining=pipelining)
+    return session
+
+
+@pytest.mark.parametrize(
+    ("sizes", "pipelining", "most"),
+    [([100] * 300, True, pop3.WINDOW), ([100] * 30, False, 1), ([1024 * 1024] * 30, True, 4), ([2**30, 5, 2**30], True, 1)],
+)
+def test_the_window_is_bounded(sizes: list[int], pipelining: bool, most: int) -> None:
+    wire, sink = Wire(lambda number: b"+OK\r\n%d\r\n.\r\n" % number), Sink()
+    session = in_process(wire, pipelining=pipelining)
+    assert len(list(session.retrieve(entries(*sizes), sink))) == len(sizes)
+    assert wire.sent == list(range(1, len(sizes) + 1))
+    assert wire.most == most
+
+
+def test_what_is_no_longer_wanted_is_not_asked_for() -> None:
+    wire, sink = Wire(lambda number: b"+OK\r\n%d\r\n.\r\n" % number), Sink()
+    session = in_process(wire)
+    results = list(session.retrieve(entries(*[10] * 300), sink, lambda: len(sink.messages) < 50))
+    # What is under way is read to its end, so that the session goes on.
+    assert 50 <= len(results) == len(sink.messages) == len(wire.sent) < 50 + pop3.WINDOW
+    assert not wire.waiting
+    assert list(session.retrieve(entries(10), sink))
+
+
+def test_a_server_that_trickles_counts_as_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 25.0
+        return now
+
+    monkeypatch.setattr(pop3, "time", SimpleNamespace(monotonic=clock))
+    wire = Wire(lambda _: b"+")
+    wire.waiting.extend(range(1000))
+    session = in_process(wire)
+    with pytest.raises(ConnectionLost, match="sent 3 octets") as caught:
+        list(session.retrieve(entries(10), Sink()))
+    assert caught.value.timed_out
+
+
+def test_a_silent_server() -> None:
+    with Peer(LOGIN, "C: NOOP") as peer:
+        session = open_session(peer)
+        session.transport._socket.settimeout(0.01)
+        with pytest.raises(ConnectionLost) as caught:
+            session.noop()
+        assert caught.value.timed_out
+        session.close()
+
+
+def test_a_password_is_not_sent_in_the_clear() -> None:
+    class Remote(Wire):
+        encrypted = False
+        loopback = False
+
+    session = in_process(Remote(lambda _: b""))
+    with pytest.raises(TlsError, match="not encrypted"):
+        session._authenticate(Endpoint("pop.example.org", 110, "none"), login("user"), None)
