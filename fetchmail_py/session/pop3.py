@@ -205,7 +205,6 @@ class Pop3Session:
         # What was said before TLS may have been said by anybody (RFC 2595, 4): nothing of it is kept. APOP's timestamp is
         # not said again; whoever forged it would make the login fail, and never see the answer to it.
         self._decoder = ReplyDecoder()
-        self.capabilities = Capabilities()
         self._ask_capabilities()
 
     def _authenticate(self, endpoint: Endpoint, login: Login, stamp: str | None) -> None:
@@ -522,8 +521,6 @@ class _Window:
 
     def _fill(self) -> None:
         if not self._wanted():
-            self._source = iter(())
-            self._held = None
             return
         commands = []
         while len(self._waiting) < self._size:

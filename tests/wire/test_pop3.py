@@ -167,6 +167,20 @@ def test_an_endless_message_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
         decoder.next_chunk(0)
 
 
+def test_limits_are_for_each_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("MAX_LINES", "MAX_LISTING", "MAX_MESSAGE"):
+        monkeypatch.setattr(pop3, limit, 1000)
+    decoder = ReplyDecoder(stream_from=10, chunk=10)
+    for _ in range(10):
+        assert feed(read_listing(), [b"+OK\r\n" + b"1 a\r\n" * 100 + b".\r\n"], decoder) == ((b"1 a",) * 100, b"")
+    for _ in range(10):
+        decoder.receive_data(b"+OK\r\n" + b"x" * 900)
+        assert decoder.next_message(0) is LARGE
+        assert decoder.next_chunk(0) == (b"x" * 900, False)
+        decoder.receive_data(b"\r\n.\r\n")
+        assert decoder.next_chunk(0) == (b"\r\n", True)
+
+
 # -- messages round-trip ---------------------------------------------------------------------------------------------
 
 PARTS = st.sampled_from([b"\r\n", b"\n", b"\r", b".", b"..", b"a", b"\r\n.", b"\r\n.\r", b"\n.\r\n", b"+OK\r\n", b"\0\xff"])
