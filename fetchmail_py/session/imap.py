@@ -162,7 +162,7 @@ class ImapSession:
         mechanism = choose(
             login,
             offered,
-            encrypted=self.transport.encrypted or self.transport.loopback or endpoint.cleartext,
+            encrypted=self.transport.confidential,
             plain_login="LOGINDISABLED" not in self.capabilities,
             apop=False,
         )

@@ -212,7 +212,7 @@ class Pop3Session:
         mechanism = choose(
             login,
             announced.sasl,
-            encrypted=self.transport.encrypted or self.transport.loopback,
+            encrypted=self.transport.confidential,
             # A server that announces no way to log in at all is one that does not announce this one (RFC 1939 requires none).
             plain_login=announced.user or not announced.sasl,
             apop=stamp is not None,

@@ -116,6 +116,11 @@ class Transport:
         except (OSError, ValueError, IndexError):
             return False
 
+    @property
+    def confidential(self) -> bool:
+        """Whether a secret may be shown to this connection."""
+        return self.encrypted or self.loopback or self.endpoint.cleartext
+
     # -- octets ------------------------------------------------------------------------------------------------------
 
     def send(self, data: bytes, *, secret: bool = False) -> None:  # noqa: ARG002 - says so to whoever traces

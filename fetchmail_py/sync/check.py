@@ -22,9 +22,10 @@ from fetchmail_py.report import CheckLine, status_of_error
 from fetchmail_py.session import imap_look
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.login import Login
-from fetchmail_py.session.transport import Endpoint, Transport, fetch_fingerprint
+from fetchmail_py.session.transport import Transport, fetch_fingerprint
 from fetchmail_py.store.lock import Lock
 from fetchmail_py.store.state import FILE_NAME
+from fetchmail_py.sync.home import endpoint_of
 from fetchmail_py.sync.status import status_of
 
 SOON = 14 * 24 * 3600
@@ -47,7 +48,7 @@ def check_account(account: Account, secret: Callable[[], str], *, on_line: Calla
 class _Check:
     def __init__(self, account: Account, secret: Callable[[], str], on_line: Callable[[CheckLine], None]) -> None:
         self.account = account
-        self.endpoint = Endpoint(**account.endpoint())
+        self.endpoint = endpoint_of(account)
         self.login = Login(account.user, account.auth, secret)
         self.status = ExitStatus.OK
         self._on_line = on_line

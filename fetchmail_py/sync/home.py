@@ -16,6 +16,7 @@ from uuid import uuid4
 from fetchmail_py.config import Account
 from fetchmail_py.errors import SafetyStop, StoreError
 from fetchmail_py.model import FLAG_TO_LETTER, LETTER_TO_FLAG, NO_FLAGS, Flags, LineEnds, MessageKey, RemoteMailbox, Stage
+from fetchmail_py.session.transport import Endpoint
 from fetchmail_py.store import memory
 from fetchmail_py.store.durable import Barrier, make_directories
 from fetchmail_py.store.keywords import KeywordTable
@@ -326,6 +327,21 @@ class Home:
         """Lets go of everything, in the opposite order."""
         while self._open:
             self._open.pop().close()
+
+
+def endpoint_of(account: Account) -> Endpoint:
+    """The account's server."""
+    return Endpoint(
+        host=account.host,
+        port=account.port,
+        tls=account.tls,
+        timeout=account.timeout,
+        ca_file=account.ca_file,
+        fingerprint=account.tls_fingerprint,
+        client_cert=account.client_cert,
+        client_key=account.client_key,
+        cleartext=account.allow_cleartext,
+    )
 
 
 def line_ends_of(size: int, lf_count: int, *, has_cr: bool) -> tuple[int, int]:

@@ -20,11 +20,10 @@ from fetchmail_py.session import imap_look
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import identify
 from fetchmail_py.session.login import Login
-from fetchmail_py.session.transport import Endpoint
 from fetchmail_py.store.maildir import Signature
 from fetchmail_py.store.state import KnownMessage
 from fetchmail_py.sync import rebuild
-from fetchmail_py.sync.home import Home
+from fetchmail_py.sync.home import Home, endpoint_of
 from fetchmail_py.sync.imap_boxes import Box, Renamed, check_same_account, choose, place
 from fetchmail_py.sync.imap_execute import Execution
 from fetchmail_py.sync.run import Options, StopFlag
@@ -52,7 +51,7 @@ class ImapRun:
         self.home = home
         self.account = home.account
         self.login = Login(self.account.user, self.account.auth, secret)
-        self.endpoint = Endpoint(**self.account.endpoint())
+        self.endpoint = endpoint_of(self.account)
         self.options = options
         self.report = report
         self.on_event = on_event

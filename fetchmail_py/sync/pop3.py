@@ -20,11 +20,10 @@ from fetchmail_py.plan.maildrop import MAX_UIDL, MaildropPlan, plan_maildrop, re
 from fetchmail_py.report import Event, Report
 from fetchmail_py.session.login import Login
 from fetchmail_py.session.pop3 import Capabilities, NotRetrieved, Pop3Session, Retrieved
-from fetchmail_py.session.transport import Endpoint
 from fetchmail_py.store import content
 from fetchmail_py.store.maildir import PublishError
 from fetchmail_py.sync.arrivals import Arrivals, MaildirSink
-from fetchmail_py.sync.home import Home, line_ends_of
+from fetchmail_py.sync.home import Home, endpoint_of, line_ends_of
 from fetchmail_py.sync.pump import Pump
 from fetchmail_py.sync.run import Options, StopFlag
 
@@ -67,7 +66,7 @@ class Pop3Run:
 
     def run(self) -> None:
         """Does it. Raises FetchmailError."""
-        session = Pop3Session.open(Endpoint(**self.account.endpoint()), self.login, before_login=self._respect_login_delay)
+        session = Pop3Session.open(endpoint_of(self.account), self.login, before_login=self._respect_login_delay)
         timers: list[threading.Timer] = []
 
         def wake() -> None:

@@ -1,0 +1,150 @@
+"""The command line: global options, the commands, and the one place that turns what is raised into an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, NoReturn
+
+import typer
+
+from fetchmail_py import __version__
+from fetchmail_py.cli.console import Console
+from fetchmail_py.config import Config, load
+from fetchmail_py.errors import ConfigError, ExitStatus, FetchmailError
+from fetchmail_py.report import status_of_error
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What stands before the command."""
+
+    config_file: str | None
+    console: Console
+
+    def load(self) -> Config:
+        """The configuration. Raises ConfigError."""
+        return load(self.config_file, os.environ)
+
+
+class WrongUsage(Exception):
+    """The command line asks for what there is not."""
+
+    def __init__(self, error: FetchmailError) -> None:
+        super().__init__(error.detail)
+        self.error = error
+
+
+app = typer.Typer(
+    name="fetchmail-py",
+    help="Fetch mail from POP3 and IMAP servers, durably, into a local Maildir: nothing lost, nothing twice.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fetchmail-py {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    context: typer.Context,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="FILE", help="Configuration to use instead of the usual one.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more; show the traceback of a defect.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say only what went wrong, also on a terminal.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    del version
+    if verbose and quiet:
+        raise typer.BadParameter("-v and -q exclude each other")
+    context.obj = Invocation(config, Console(verbose=verbose, quiet=quiet, as_json=as_json))
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the program and ends the process with the exit status."""
+    # Each registers its command with `app`.
+    from fetchmail_py.cli import backup, check, login, status, sync  # noqa: F401, PLC0415
+
+    words = globals_first(list(sys.argv[1:] if arguments is None else arguments))
+    _exit(_run(words))
+
+
+def _run(words: list[str]) -> int:
+    verbose = bool({"-v", "--verbose"} & set(words))
+    console = Console(verbose=verbose, quiet=False, as_json=False)
+    try:
+        result = app(args=words, prog_name="fetchmail-py", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except typer.Exit as done:
+        return done.exit_code
+    except typer.Abort:
+        return ExitStatus.SIGINT
+    except WrongUsage as wrong:
+        console.error(wrong.error)
+        return ExitStatus.USAGE
+    except FetchmailError as error:
+        if "--json" in words:
+            from fetchmail_py.cli.explain import explain  # noqa: PLC0415
+            from fetchmail_py.report import error_json  # noqa: PLC0415
+
+            console.json({"account": None, "ok": False, "error": error_json(error, explain)})
+        console.error(error)
+        return status_of_error(error)
+    except KeyboardInterrupt:
+        return ExitStatus.SIGINT
+    except Exception as defect:  # noqa: BLE001 - the last line: everything else is a defect, and says so
+        return _usage_or_defect(defect, console)
+
+
+def _usage_or_defect(defect: Exception, console: Console) -> int:
+    # Typer carries its own copy of Click, whose base exception it does not export: all of them know how to show themselves.
+    show = getattr(defect, "show", None)
+    if callable(show) and hasattr(defect, "exit_code"):
+        show()
+        return ExitStatus.USAGE
+    if console.verbose:
+        import traceback  # noqa: PLC0415
+
+        console.err("".join(traceback.format_exception(defect)).rstrip())
+    console.problem(
+        f"a defect in the program: {type(defect).__name__}: {defect}",
+        "nothing is lost; run it again with -v and report what it says" if not console.verbose else "please report the lines above",
+    )
+    return ExitStatus.DEFECT
+
+
+def globals_first(words: list[str]) -> list[str]:
+    """Moves -v, -q and --json in front of the command, so that they may stand behind it too."""
+    end = words.index("--") if "--" in words else len(words)
+    flags = {"-v", "--verbose", "-q", "--quiet", "--json"}
+    front = [word for word in words[:end] if word in flags]
+    return front + [word for word in words[:end] if word not in flags] + words[end:]
+
+
+def usage(error: ConfigError) -> WrongUsage:
+    """A name on the command line that the configuration does not have."""
+    return WrongUsage(error)
+
+
+def _exit(status: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                # Whoever read it has gone: nothing can be said, and the interpreter must not try again at its end.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(status)

@@ -1,0 +1,77 @@
+"""`backup`: a copy of a whole remote account, also without any configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Annotated
+
+import typer
+
+from fetchmail_py.cli.app import Invocation, app, usage
+from fetchmail_py.cli.runs import Job, run_jobs
+from fetchmail_py.config import Account, account_from_url, as_backup, is_url
+from fetchmail_py.errors import ConfigError
+from fetchmail_py.sync.run import Options
+
+
+@app.command()
+def backup(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="An account, or imaps://USER@HOST[:PORT][/MAILBOX], imap:// (STARTTLS), pop3s://, pop3:// (STLS).",
+        ),
+    ],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="Where the copy is, or goes on.")],
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Print the plan, change nothing.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Look at every message on both sides.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="DIR is meant to be empty: download everything again.")] = False,
+    password_command: Annotated[
+        str | None, typer.Option("--password-command", metavar="LINE", help="A line for the shell that prints the password.")
+    ] = None,
+    password_file: Annotated[str | None, typer.Option("--password-file", metavar="FILE", help="Its first line.")] = None,
+    password_env: Annotated[str | None, typer.Option("--password-env", metavar="NAME", help="A variable that has it.")] = None,
+    auth: Annotated[str | None, typer.Option("--auth", help="How to log in, as in the configuration.")] = None,
+    ca_file: Annotated[str | None, typer.Option("--ca-file", metavar="FILE", help="Trust this CA too.")] = None,
+    tls_fingerprint: Annotated[
+        str | None, typer.Option("--tls-fingerprint", metavar="sha256:…", help="Accept exactly this certificate.")
+    ] = None,
+    timeout: Annotated[str | None, typer.Option("--timeout", help='Silence after which the server is lost, "60s".')] = None,
+) -> int:
+    """Copy a whole remote account into DIR. Changes nothing at the server, deletes nothing here, goes on where it was cut."""
+    invocation: Invocation = context.obj
+    settings = {
+        "password_command": password_command, "password_file": password_file, "password_env": password_env, "auth": auth,
+        "ca_file": ca_file, "tls_fingerprint": tls_fingerprint, "timeout": timeout,
+    }  # fmt: skip
+    mailbox: str | None = None
+    try:
+        if is_url(source):
+            account, mailbox = account_from_url(source, directory, **settings)
+        else:
+            account = _configured(invocation, source, directory, settings)
+    except ConfigError as error:
+        if error.file is None:
+            raise usage(error) from error
+        raise
+    options = Options(dry_run=dry_run, full=full, fresh=fresh, mailboxes=None if mailbox is None else (mailbox,))
+    place = hashlib.sha256(os.fsencode(os.path.realpath(account.maildir))).hexdigest()[:16]
+    return run_jobs([Job(account, options, remember_as=f"backup-{place}")], invocation.console, 1)
+
+
+def _configured(invocation: Invocation, name: str, directory: str, settings: dict[str, str | None]) -> Account:
+    config = invocation.load()
+    given = [f"--{key.replace('_', '-')}" for key, value in settings.items() if value is not None]
+    if given:
+        raise ConfigError(f"{given[0]} is for a URL: account {name} has its settings in the configuration")
+    if name not in config.accounts:
+        known = ", ".join(config.accounts)
+        raise ConfigError(f"there is no account {name!r}; there are: {known}", hint="or name a URL: imaps://USER@HOST")
+    account = as_backup(config.accounts[name], directory)
+    for other in config.accounts.values():
+        if os.path.realpath(other.maildir) == os.path.realpath(account.maildir):
+            raise ConfigError(f"{directory} is the maildir of account {other.name}", hint="choose another directory")
+    return account

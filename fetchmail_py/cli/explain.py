@@ -1,0 +1,70 @@
+"""From an error's facts to the sentence and the remedy that a person reads."""
+
+from __future__ import annotations
+
+import errno
+
+from fetchmail_py.errors import (
+    AuthenticationFailed,
+    CertificateError,
+    ConfigError,
+    ConnectionLost,
+    FetchmailError,
+    Interrupted,
+    Locked,
+    ProtocolError,
+    ServerBusy,
+    ServerRefused,
+    ServerUnreachable,
+    StoreError,
+    TlsError,
+)
+
+
+def explain(error: FetchmailError) -> tuple[str, str | None]:
+    """(what happened, what to do about it or None), each without the account's name and without a line end."""
+    return _sentence(error), error.hint or _remedy(error)
+
+
+def _sentence(error: FetchmailError) -> str:
+    match error:
+        case ConfigError(file=str(file), key=str(key)):
+            return f"{file}: {key}: {error.detail}"
+        case ConfigError(file=str(file)):
+            return f"{file}: {error.detail}"
+        case ConfigError(key=str(key)):
+            return f"{key}: {error.detail}"
+        case ProtocolError() if error.data:
+            return f"the server broke the protocol: {error.detail}: {error.data!r}"
+        case ProtocolError():
+            return f"the server broke the protocol: {error.detail}"
+        case AuthenticationFailed(command="login" | "AUTHENTICATE" | "PASS" | "AUTH" | "APOP", text=str(text)) if error.status:
+            return f"the server refused the login: {text}" if text else "the server refused the login"
+        case Interrupted():
+            return "interrupted; what had come in is stored, the next run goes on from there"
+        case _:
+            return f"{error.mailbox}: {error.detail}" if error.mailbox else error.detail
+
+
+def _remedy(error: FetchmailError) -> str | None:
+    match error:
+        case AuthenticationFailed():
+            return "check `user` and the password; many providers want an app password for mail programs"
+        case CertificateError():
+            return "check `host`; for a certificate of your own, set ca_file, or tls_fingerprint (`check` shows it)"
+        case TlsError():
+            return "check `host`, `port` and `tls`"
+        case ServerBusy() | Locked() | ConnectionLost():
+            return "try again later; nothing is lost"
+        case ServerUnreachable():
+            return "check `host`, `port` and the network"
+        case ServerRefused() | Interrupted():
+            return None
+        case ProtocolError():
+            return "nothing was deleted; if it comes again, please report it with this line"
+        case StoreError(errno=errno.ENOSPC | errno.EDQUOT):
+            return "make room; what had come in before is stored, nothing was deleted at the server"
+        case StoreError(errno=errno.EROFS | errno.EACCES | errno.EPERM):
+            return "check the permissions, and whether the disk is mounted read-only"
+        case _:
+            return None

@@ -1,0 +1,111 @@
+"""Accounts side by side, each in its thread; signals; the reports in the order of the targets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from fetchmail_py.cli.console import Console
+from fetchmail_py.config import Account
+from fetchmail_py.credentials import secret_for
+from fetchmail_py.errors import ExitStatus
+from fetchmail_py.hooks import run_on_new
+from fetchmail_py.report import Report
+from fetchmail_py.sync.run import Options, StopFlag, run_account
+
+JOBS = 4
+"""Accounts side by side, unless --jobs says otherwise."""
+
+
+@contextmanager
+def signals(stop: StopFlag) -> Iterator[None]:
+    """SIGINT and SIGTERM ask the run to end, once; a second one ends the process at once."""
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if stop.signal is not None:
+            os._exit(128 + number)
+        # In a thread: the handler runs between two steps of this one, which may hold what a waker needs.
+        threading.Thread(target=stop.set, args=(number,), name="stop", daemon=True).start()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Job:
+    """One account's run in this invocation."""
+
+    def __init__(self, account: Account, options: Options, remember_as: str | None = None) -> None:
+        self.account = account
+        self.options = options
+        self.remember_as = remember_as
+        self.report: Report | None = None
+        self.defect: BaseException | None = None
+        self.done = threading.Event()
+
+
+def run_jobs(jobs: Sequence[Job], console: Console, width: int | None) -> int:
+    """Runs the jobs, `width` at a time, tells of each in order, and returns the first failing one's exit status."""
+    stop = StopFlag()
+    waiting = iter(jobs)
+    lock = threading.Lock()
+    interactive = console.stderr_is_terminal
+
+    def work() -> None:
+        while True:
+            with lock:
+                job = next(waiting, None)
+            if job is None:
+                return
+            try:
+                _run(job, console, stop, interactive=interactive)
+            except BaseException as defect:  # noqa: BLE001 - raised again in the main thread
+                job.defect = defect
+            finally:
+                job.done.set()
+
+    status = ExitStatus.OK
+    with signals(stop):
+        threads = [threading.Thread(target=work, name=f"account-{n}") for n in range(min(width or JOBS, len(jobs)))]
+        for thread in threads:
+            thread.start()
+        try:
+            for job in jobs:
+                job.done.wait()
+                if job.defect is not None:
+                    raise job.defect
+                assert job.report is not None
+                ended = _tell(job, job.report, console)
+                status = status or ended
+        finally:
+            for thread in threads:
+                thread.join()
+            console.close()
+    return status
+
+
+def _run(job: Job, console: Console, stop: StopFlag, *, interactive: bool) -> None:
+    account = job.account
+    secret: Callable[[], str] = secret_for(account, interactive=interactive)
+    job.report = run_account(
+        account, secret, job.options, on_event=console.event, stop=stop, remember_as=job.remember_as
+    )
+    if job.report.downloaded and not job.options.dry_run:
+        trouble = run_on_new(account, job.report.downloaded)
+        if trouble is not None:
+            job.report.notices.append(trouble)
+            console.problem(trouble, account=account.name)
+
+
+def _tell(job: Job, report: Report, console: Console) -> ExitStatus:
+    failure = report.failure
+    patient = failure is not None and failure.retryable and report.failures < job.account.report_after
+    console.report(report, dry_run=job.options.dry_run, silent=patient)
+    return ExitStatus.OK if patient else report.exit_status

@@ -1,0 +1,63 @@
+"""`status`: what the local state says."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from fetchmail_py.cli.app import Invocation, app, usage
+from fetchmail_py.cli.console import Console, count_of, safe, size_of
+from fetchmail_py.errors import ConfigError, ExitStatus, FetchmailError
+from fetchmail_py.report import AccountStatus, status_of_error
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    accounts: Annotated[list[str] | None, typer.Argument(metavar="[ACCOUNT]...", help="None: all accounts.")] = None,
+) -> int:
+    """Show mailboxes, messages, sizes, the last sync and what was set aside, without the network."""
+    invocation: Invocation = context.obj
+    console = invocation.console
+    config = invocation.load()
+    try:
+        chosen = config.targets(accounts or ())
+    except ConfigError as error:
+        raise usage(error) from error
+    from fetchmail_py.sync.status import status_of  # noqa: PLC0415
+
+    ended = ExitStatus.OK
+    for target in chosen:
+        try:
+            found = status_of(target.account)
+        except FetchmailError as error:
+            console.error(error, target.account.name)
+            ended = ended or status_of_error(error)
+            continue
+        if console.as_json:
+            console.json(asdict(found))
+        else:
+            _show(console, found)
+    return ended
+
+
+def _show(console: Console, found: AccountStatus) -> None:
+    synced = "never synchronised" if found.last_sync is None else f"last sync {_moment(found.last_sync)}"
+    console.out(f"{found.account}: {count_of(found.messages, 'message')}, {size_of(found.bytes)}, {synced}")
+    if found.last_error is not None:
+        again = f" ({found.failures} runs in a row)" if found.failures > 1 else ""
+        console.out(f"  last error{again}: {safe(found.last_error)}")
+    width = min(40, max((len(safe(mailbox.name)) for mailbox in found.mailboxes), default=0))
+    for mailbox in found.mailboxes:
+        aside = f"  {mailbox.deferred} set aside" if mailbox.deferred else ""
+        wrong = f"  {safe(mailbox.last_error)}" if mailbox.last_error else ""
+        console.out(f"  {safe(mailbox.name):<{width}}  {mailbox.messages:>9,}  {size_of(mailbox.bytes):>8}{aside}{wrong}")
+    for message in found.deferred:
+        console.out(f"  set aside: {safe(message.mailbox)} {safe(message.ident)}: {safe(message.reason)}")
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

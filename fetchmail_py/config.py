@@ -1,0 +1,562 @@
+"""The configuration: TOML into frozen values. Every error names the file, the key, and what is allowed."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
+
+from fetchmail_py.errors import ConfigError
+
+DEFAULT_PORTS = {
+    ("imap", "implicit"): 993,
+    ("imap", "starttls"): 143,
+    ("imap", "none"): 143,
+    ("pop3", "implicit"): 995,
+    ("pop3", "starttls"): 110,
+    ("pop3", "none"): 110,
+}
+AUTH = (
+    "auto", "plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256", "xoauth2", "oauthbearer", "external", "apop", "user",
+)  # fmt: skip
+MODES = ("backup", "mirror", "offline")
+MAX_CONNECTIONS = 16
+
+NOT_YET: Mapping[str, str] = {
+    "expunge": "belongs to the two-way mode, which is not in this version",
+    "keep_deleted": "belongs to `undo`, which is not in this version",
+    "max_size": "is not in this version: every message comes in whole",
+    "oauth2": "is not in this version; a token from another program can be had with password_command",
+    "poll": "belongs to `watch`, which is not in this version",
+    "trash": "belongs to the two-way mode, which is not in this version",
+}
+"""Keys that users may know of and that this version does not have."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_DURATION = re.compile(r"(\d{1,9})(s|m|h|d|w)?")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_LOOPBACK = re.compile(r"localhost|.*\.localhost|127(\.\d{1,3}){3}|::1|\[::1\]", re.IGNORECASE)
+_SOURCES = ("password", "password_command", "password_file", "password_env")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One account with every value filled in."""
+
+    name: str
+    protocol: str
+    """"imap" or "pop3"."""
+    host: str
+    port: int
+    tls: str
+    """"implicit", "starttls" (STLS in POP3) or "none"."""
+    user: str
+    maildir: str
+    """Absolute."""
+    allow_cleartext: bool = False
+    ca_file: str | None = None
+    tls_fingerprint: bytes | None = None
+    """SHA-256 of the certificate to accept."""
+    client_cert: str | None = None
+    client_key: str | None = None
+    auth: str = "auto"
+    password_command: tuple[str, ...] | str | None = None
+    """A command and its arguments, or a line for the shell."""
+    password_file: str | None = None
+    password_env: str | None = None
+    password: str | None = field(default=None, repr=False)
+    timeout: float = 60.0
+    """Seconds."""
+    on_new: tuple[str, ...] | str | None = None
+    report_after: int = 1
+    # IMAP
+    mode: str = "backup"
+    mailboxes: tuple[str, ...] = ("*",)
+    map: Mapping[str, str] = field(default_factory=dict)
+    layout: str = "fs"
+    connections: int | None = None
+    """None: decided from the round trip."""
+    max_delete: float = 0.5
+    """A fraction; 1.0 switches the guard off."""
+    compress: bool | None = None
+    """None: decided from the round trip."""
+    # POP3
+    keep: float | None = 0.0
+    """Seconds that a stored message stays at the server; None: for ever."""
+
+
+class Target(NamedTuple):
+    """An account to work on, and which of its mailboxes; None: those of its configuration."""
+
+    account: Account
+    mailboxes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A configuration file, read and checked."""
+
+    file: str | None
+    accounts: Mapping[str, Account]
+    groups: Mapping[str, tuple[str, ...]]
+
+    def targets(self, words: Sequence[str]) -> list[Target]:
+        """The accounts that ACCOUNT, ACCOUNT/MAILBOX and group names stand for, each once; none means all.
+
+        Raises ConfigError for a name there is not.
+        """
+        if not words:
+            return [Target(account, None) for account in self.accounts.values()]
+        found: dict[str, set[str] | None] = {}
+        order: dict[str, list[str]] = {}
+        for word in words:
+            name, slash, mailbox = word.partition("/")
+            if slash and not mailbox:
+                raise ConfigError(f"{word!r} names no mailbox behind the slash", file=self.file)
+            if name in self.accounts:
+                if slash:
+                    chosen = found.setdefault(name, set())
+                    if chosen is not None:
+                        chosen.add(mailbox)
+                        order.setdefault(name, []).append(mailbox)
+                else:
+                    found[name] = None
+            elif name in self.groups and not slash:
+                for member in self.groups[name]:
+                    found[member] = None
+            else:
+                known = ", ".join((*self.accounts, *self.groups)) or "none"
+                raise ConfigError(
+                    f"there is no account or group {name!r}; there are: {known}{_meant(name, (*self.accounts, *self.groups))}",
+                    file=self.file,
+                )
+        return [
+            Target(self.accounts[name], None if boxes is None else tuple(dict.fromkeys(order[name])))
+            for name, boxes in found.items()
+        ]
+
+
+def default_file(environ: Mapping[str, str]) -> str:
+    """Where the configuration is looked for without --config."""
+    named = environ.get("FETCHMAIL_PY_CONFIG")
+    if named:
+        return os.path.expanduser(named)
+    base = environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.expanduser("~/.config")
+    return f"{base}/fetchmail-py/config.toml"
+
+
+def load(file: str | None, environ: Mapping[str, str]) -> Config:
+    """Reads and checks the configuration. Raises ConfigError."""
+    import tomllib  # noqa: PLC0415 - `backup URL` needs no configuration
+
+    path = os.path.expanduser(file) if file is not None else default_file(environ)
+    try:
+        with open(path, "rb") as stream:
+            readable_by_others = os.fstat(stream.fileno()).st_mode & (stat.S_IRGRP | stat.S_IROTH)
+            document = tomllib.load(stream)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            "there is no configuration", file=path, hint="write one (the README begins with ten lines), or name it with --config"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=path) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"is no valid TOML: {error}", file=path) from error
+    config = parse(document, path)
+    if readable_by_others and any(account.password is not None for account in config.accounts.values()):
+        raise ConfigError(
+            "holds a password and can be read by others", file=path, hint=f"chmod 600 {path}, or use password_command"
+        )
+    return config
+
+
+def parse(document: Mapping[str, object], file: str | None) -> Config:
+    """Checks a configuration that was read. Raises ConfigError."""
+    for key in document:
+        if key not in {"defaults", "groups", "accounts"}:
+            raise _unknown(file, key, ("defaults", "groups", "accounts"))
+    defaults = _table(document, "defaults", file)
+    for key in defaults:
+        if key not in _KEYS or key in {"user", "maildir"}:
+            _refuse_not_yet(file, f"defaults.{key}", key)
+            raise _unknown(file, f"defaults.{key}", [name for name in _KEYS if name not in {"user", "maildir"}])
+    accounts: dict[str, Account] = {}
+    for name, table in _table(document, "accounts", file).items():
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{name!r} is no account name: letters, digits, '-', '_' and '.', the first a letter or a digit",
+                file=file,
+                key=f"accounts.{name}",
+            )
+        if not isinstance(table, dict):
+            raise ConfigError("must be a table", file=file, key=f"accounts.{name}")
+        accounts[name] = _account(name, table, defaults, file)
+    if not accounts:
+        raise ConfigError("there is no account", file=file, hint="begin with [accounts.NAME]")
+    _refuse_shared_maildirs(accounts, file)
+    return Config(file, accounts, _groups(_table(document, "groups", file), accounts, file))
+
+
+# -- accounts ------------------------------------------------------------------------------------------------------------
+
+
+class _Place(NamedTuple):
+    """Where a value stands, for the error about it."""
+
+    file: str | None
+    key: str
+
+    def error(self, detail: str, hint: str | None = None) -> ConfigError:
+        return ConfigError(detail, file=self.file, key=self.key, hint=hint)
+
+
+def _text(value: object, place: _Place) -> str:
+    if not isinstance(value, str) or not value:
+        raise place.error("must be a text in quotes, and not empty")
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise place.error("holds a control character")
+    return value
+
+
+def _path(value: object, place: _Place) -> str:
+    text = os.path.expanduser(_text(value, place))
+    if text.startswith("~"):
+        raise place.error("the home directory it names is not known")
+    return os.path.abspath(text)
+
+
+def _truth(value: object, place: _Place) -> bool:
+    if not isinstance(value, bool):
+        raise place.error("must be true or false")
+    return value
+
+
+def _one_of(*allowed: str) -> Callable[[object, _Place], str]:
+    def convert(value: object, place: _Place) -> str:
+        if value not in allowed:
+            raise place.error(f"must be one of {', '.join(allowed)}{_meant(value, allowed)}")
+        return str(value)
+
+    return convert
+
+
+def _number(low: int, high: int) -> Callable[[object, _Place], int]:
+    def convert(value: object, place: _Place) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise place.error(f"must be a whole number from {low} to {high}")
+        return value
+
+    return convert
+
+
+def _duration(value: object, place: _Place) -> float:
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None or (found[2] is None and found[1] != "0"):
+        raise place.error('must be a time such as "60s", "5m", "2h" or "14d"')
+    return float(int(found[1]) * _SECONDS.get(found[2] or "s", 1))
+
+
+def _timeout(value: object, place: _Place) -> float:
+    seconds = _duration(value, place)
+    if not 1 <= seconds <= 86400:
+        raise place.error('must be from "1s" to "1d"')
+    return seconds
+
+
+def _keep(value: object, place: _Place) -> float | None:
+    if value == "forever":
+        return None
+    try:
+        return _duration(value, place)
+    except ConfigError:
+        raise place.error('must be "0" (delete once stored), an age such as "14d", or "forever"') from None
+
+
+def _percent(value: object, place: _Place) -> float:
+    found = re.fullmatch(r"(\d{1,3})(?:\.\d+)?%", value) if isinstance(value, str) else None
+    if found is None or not isinstance(value, str) or not 0 <= float(value[:-1]) <= 100:
+        raise place.error('must be a share such as "50%", from "0%" to "100%"')
+    return float(value[:-1]) / 100
+
+
+def _fingerprint(value: object, place: _Place) -> bytes:
+    text = _text(value, place)
+    digits = text.removeprefix("sha256:").replace(":", "")
+    if not text.startswith("sha256:") or not re.fullmatch("[0-9a-fA-F]{64}", digits):
+        raise place.error('must be "sha256:" and 64 hexadecimal digits', 'run "fetchmail-py check": it shows the one of the server')
+    return bytes.fromhex(digits)
+
+
+def _command(value: object, place: _Place) -> tuple[str, ...] | str:
+    if isinstance(value, str) and value.strip():
+        return value
+    if isinstance(value, list) and value and all(isinstance(word, str) for word in value) and value[0]:
+        return tuple(str(word) for word in value)
+    raise place.error("must be a list (a command and its arguments), or a text for the shell")
+
+
+def _patterns(value: object, place: _Place) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) and item.strip("!") for item in value):
+        raise place.error('must be a list of patterns, such as ["*", "!Spam"]')
+    return tuple(str(item) for item in value)
+
+
+def _map(value: object, place: _Place) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(to, str) and to and source for source, to in value.items()):
+        raise place.error('must be a table of names, such as { "Sent Items" = "Sent" }')
+    names = [str(to) for to in value.values()]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise place.error(f"two mailboxes would be {twice!r}: it must be one-to-one")
+    return {str(source): str(to) for source, to in value.items()}
+
+
+def _compress(value: object, place: _Place) -> bool | None:
+    if value == "auto":
+        return None
+    if not isinstance(value, bool):
+        raise place.error('must be "auto", true or false')
+    return value
+
+
+def _environment(value: object, place: _Place) -> str:
+    text = _text(value, place)
+    if "=" in text:
+        raise place.error("must be the name of an environment variable")
+    return text
+
+
+_COMMON: dict[str, Callable[[object, _Place], object]] = {
+    "provider": _text,
+    "protocol": _one_of("imap", "pop3"),
+    "host": _text,
+    "port": _number(1, 65535),
+    "tls": _one_of("implicit", "starttls", "none"),
+    "allow_cleartext": _truth,
+    "ca_file": _path,
+    "tls_fingerprint": _fingerprint,
+    "client_cert": _path,
+    "client_key": _path,
+    "user": _text,
+    "auth": _one_of(*AUTH),
+    "password_command": _command,
+    "password_file": _path,
+    "password_env": _environment,
+    "password": _text,
+    "maildir": _path,
+    "timeout": _timeout,
+    "on_new": _command,
+    "report_after": _number(1, 1000),
+}
+_IMAP: dict[str, Callable[[object, _Place], object]] = {
+    "mode": _one_of(*MODES),
+    "mailboxes": _patterns,
+    "map": _map,
+    "layout": _one_of("fs", "maildir++"),
+    "connections": _number(1, MAX_CONNECTIONS),
+    "max_delete": _percent,
+    "compress": _compress,
+}
+_POP3: dict[str, Callable[[object, _Place], object]] = {"keep": _keep}
+_KEYS = _COMMON | _IMAP | _POP3
+
+
+def _account(name: str, table: Mapping[str, object], defaults: Mapping[str, object], file: str | None) -> Account:
+    where = f"accounts.{name}"
+    protocol = table.get("protocol", defaults.get("protocol", "imap"))
+    own = _IMAP if protocol == "imap" else _POP3
+    values: dict[str, object] = {}
+    for key, value in table.items():
+        if key not in _KEYS:
+            _refuse_not_yet(file, f"{where}.{key}", key)
+            raise _unknown(file, f"{where}.{key}", (*_COMMON, *own))
+        if key not in _COMMON and key not in own:
+            raise ConfigError(f"has no meaning for {protocol} accounts", file=file, key=f"{where}.{key}")
+        values[key] = _converted(key, value, _Place(file, f"{where}.{key}"))
+    has_source = any(source in table for source in _SOURCES)
+    for key, value in defaults.items():
+        # An account's own password replaces whatever way the defaults have of getting one.
+        if key not in values and (key in _COMMON or key in own) and not (has_source and key in _SOURCES):
+            values[key] = _converted(key, value, _Place(file, f"defaults.{key}"))
+    _fill_in(values, where, file)
+    _check_together(values, where, file)
+    known = {entry.name for entry in fields(Account)}
+    return Account(name=name, **{key: value for key, value in values.items() if key in known})  # type: ignore[arg-type]
+
+
+def _converted(key: str, value: object, place: _Place) -> object:
+    if key == "mode" and value == "disconnected":
+        raise place.error(
+            "the two-way mode is not in this version", f'choose one of the one-way modes: {", ".join(MODES)} (see the README)'
+        )
+    return _KEYS[key](value, place)
+
+
+def _fill_in(values: dict[str, object], where: str, file: str | None) -> None:
+    """What follows from other values."""
+    protocol = values.setdefault("protocol", "imap")
+    provider = values.pop("provider", None)
+    if provider is not None:
+        from fetchmail_py.providers import PROVIDERS  # noqa: PLC0415
+
+        place = _Place(file, f"{where}.provider")
+        if provider == "outlook":
+            raise place.error("Outlook needs OAuth2, which is not in this version")
+        known = PROVIDERS.get(str(provider))
+        if known is None:
+            raise place.error(f"is not known; known are {', '.join(PROVIDERS)}{_meant(provider, tuple(PROVIDERS))}")
+        host = known.imap if protocol == "imap" else known.pop3
+        if host is None:
+            raise place.error(f"{provider} has no {protocol}")
+        values.setdefault("host", host)
+    for key in ("host", "user", "maildir"):
+        if key not in values:
+            raise ConfigError("is missing", file=file, key=f"{where}.{key}", hint=f"every account needs {key}")
+    tls = values.setdefault("tls", "implicit")
+    values.setdefault("port", DEFAULT_PORTS[str(protocol), str(tls)])
+
+
+def _check_together(values: Mapping[str, object], where: str, file: str | None) -> None:
+    """Combinations that cannot be."""
+    if values["protocol"] == "imap" and "mode" not in values:
+        raise ConfigError(
+            "is missing: the two-way mode, which is the default, is not in this version",
+            file=file,
+            key=f"{where}.mode",
+            hint='set mode = "backup" (adds only), "mirror" (local follows the server) or "offline" (download, then delete there)',
+        )
+    if values["tls"] == "none" and not values.get("allow_cleartext") and not _LOOPBACK.fullmatch(str(values["host"])):
+        raise ConfigError(
+            "mail and password would travel in the clear",
+            file=file,
+            key=f"{where}.tls",
+            hint='use "implicit" or "starttls"; or allow_cleartext = true, if the network is trusted',
+        )
+    sources = [source for source in _SOURCES if source in values]
+    if len(sources) > 1:
+        raise ConfigError(f"{' and '.join(sources)} are both set: one is enough", file=file, key=f"{where}.{sources[0]}")
+    if "client_key" in values and "client_cert" not in values:
+        raise ConfigError("needs client_cert beside it", file=file, key=f"{where}.client_key")
+    auth, protocol = values.get("auth"), values["protocol"]
+    if auth == "external" and "client_cert" not in values:
+        raise ConfigError('"external" needs client_cert', file=file, key=f"{where}.auth")
+    if auth in {"apop", "user"} and protocol != "pop3":
+        raise ConfigError(f'"{auth}" is for POP3 only', file=file, key=f"{where}.auth")
+
+
+def _refuse_shared_maildirs(accounts: Mapping[str, Account], file: str | None) -> None:
+    """Two accounts in one place, or one inside the other, would take each other's mail for their own."""
+    places = [(os.path.realpath(account.maildir), name) for name, account in accounts.items()]
+    for index, (place, name) in enumerate(places):
+        for other, other_name in places[:index]:
+            if place == other or place.startswith(other.rstrip("/") + "/") or other.startswith(place.rstrip("/") + "/"):
+                how = "the same directory as" if place == other else "inside, or around, the one of"
+                raise ConfigError(
+                    f"is {how} account {other_name}", file=file, key=f"accounts.{name}.maildir", hint="give each account its own"
+                )
+
+
+def _groups(table: Mapping[str, object], accounts: Mapping[str, Account], file: str | None) -> dict[str, tuple[str, ...]]:
+    groups: dict[str, tuple[str, ...]] = {}
+    for name, members in table.items():
+        place = _Place(file, f"groups.{name}")
+        if name in accounts:
+            raise place.error("is the name of an account too")
+        if not isinstance(members, list) or not members:
+            raise place.error('must be a list of accounts, such as ["work", "home"]')
+        for member in members:
+            if member not in accounts:
+                raise place.error(f"{member!r} is no account; there are: {', '.join(accounts)}{_meant(member, tuple(accounts))}")
+        groups[name] = tuple(str(member) for member in members)
+    return groups
+
+
+def _table(document: Mapping[str, object], name: str, file: str | None) -> dict[str, object]:
+    table = document.get(name, {})
+    if not isinstance(table, dict):
+        raise ConfigError("must be a table", file=file, key=name)
+    return table
+
+
+def _unknown(file: str | None, key: str, allowed: Sequence[str]) -> ConfigError:
+    last = key.rpartition(".")[2]
+    return ConfigError(
+        f"is no key{_meant(last, allowed)}", file=file, key=key, hint=f"allowed are {', '.join(sorted(allowed))}"
+    )
+
+
+def _refuse_not_yet(file: str | None, where: str, key: str) -> None:
+    if key in NOT_YET:
+        raise ConfigError(NOT_YET[key], file=file, key=where, hint="take the key out for now")
+
+
+def _meant(word: object, allowed: Sequence[str]) -> str:
+    import difflib  # noqa: PLC0415 - only an error needs it
+
+    close = difflib.get_close_matches(str(word), allowed, n=1)
+    return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+# -- backup of a URL -----------------------------------------------------------------------------------------------------
+
+_SCHEMES = {
+    "imaps": ("imap", "implicit"),
+    "imap": ("imap", "starttls"),
+    "pop3s": ("pop3", "implicit"),
+    "pop3": ("pop3", "starttls"),
+}
+
+
+def is_url(source: str) -> bool:
+    """Whether the source of a backup is a URL, and not an account's name."""
+    return "://" in source
+
+
+def account_from_url(url: str, maildir: str, **settings: object) -> tuple[Account, str | None]:
+    """The account of a backup URL, and the mailbox that its path names.
+
+    `settings` are configuration keys with values as in the file (`ca_file`, `auth`, …). Raises ConfigError.
+    """
+    from urllib.parse import unquote, urlsplit  # noqa: PLC0415 - most runs have no URL
+
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in _SCHEMES:
+        raise ConfigError(f"{scheme}:// is no source", hint=f"there are {', '.join(f'{name}://' for name in _SCHEMES)}")
+    protocol, tls = _SCHEMES[scheme.lower()]
+    authority, _, path = rest.partition("/")
+    user, at, _ = authority.rpartition("@")
+    if ":" in user:
+        raise ConfigError(
+            "a password in a URL can be read by everybody on this machine",
+            hint="leave it out; it is asked for, or taken from --password-command, --password-file, --password-env or the keyring",
+        )
+    if not at or not user:
+        raise ConfigError(f"the URL names no user: {scheme}://USER@HOST")
+    try:
+        parts = urlsplit(f"//{authority[len(user) + 1 :]}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(f"not a URL of a server: {error}") from error
+    if not host:
+        raise ConfigError(f"the URL names no host: {scheme}://USER@HOST")
+    table: dict[str, object] = {
+        "protocol": protocol, "tls": tls, "host": host, "user": unquote(user), "maildir": maildir,
+    }  # fmt: skip
+    if port is not None:
+        table["port"] = port
+    table |= {"mode": "backup"} if protocol == "imap" else {"keep": "forever"}
+    table |= {key: value for key, value in settings.items() if value is not None}
+    mailbox = unquote(path) or None
+    if mailbox is not None and protocol == "pop3":
+        raise ConfigError("a POP3 account has no mailboxes: leave the path out of the URL")
+    return _account("backup", table, {}, None), mailbox
+
+
+def as_backup(account: Account, maildir: str) -> Account:
+    """The account, to be copied into a directory of its own: nothing changes at the server, nothing is deleted here."""
+    return replace(account, maildir=os.path.abspath(os.path.expanduser(maildir)), mode="backup", keep=None, on_new=None)
