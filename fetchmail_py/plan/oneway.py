@@ -86,8 +86,10 @@ def compare(
             delta.returned.append(pair._replace(flags=message.flags))
         elif mode == OFFLINE:
             delta.stored.append(uid)
-        elif pair.flags != message.flags and (local is None or pair.key in local):
-            delta.reflag.append(FlagChange(pair, message.flags))
+        elif local is None or pair.key in local:
+            flags_here = pair.flags if local is None or mode != MIRROR else local[pair.key]
+            if pair.flags != message.flags or flags_here != message.flags:
+                delta.reflag.append(FlagChange(pair, message.flags))
     for uid in sorted(gone):
         pair = pairs[uid]
         here = local is None or pair.key in local

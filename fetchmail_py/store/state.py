@@ -482,6 +482,11 @@ class StateDb:
         """They came in, or are gone."""
         self._run_many("DELETE FROM deferred WHERE mailbox=? AND ident=?", ((mailbox, ident) for ident in idents))
 
+    def line_ends(self) -> dict[MessageKey, int]:
+        """How the line ends of every message relate to the wire (`model.LineEnds`)."""
+        found = self._rows("SELECT key, line_ends FROM message UNION ALL SELECT key, line_ends FROM maildrop")
+        return {MessageKey(_text(key)): _int(ends) for key, ends in found if isinstance(key, bytes)}
+
     # -- sums --------------------------------------------------------------------------------------------------------
 
     def totals(self) -> dict[int, tuple[int, int]]:

@@ -22,7 +22,7 @@ from fetchmail_py.store.durable import Barrier, make_directories
 from fetchmail_py.store.keywords import KeywordTable
 from fetchmail_py.store.lock import Lock
 from fetchmail_py.store.maildir import LocalFile, Maildir, letters_of
-from fetchmail_py.store.state import FILE_NAME, MailboxRow, StateDamaged, StateDb
+from fetchmail_py.store.state import FILE_NAME, MailboxRow, StateDb
 
 REMEMBER_EVERY = 24 * 3600
 """Seconds after which a run without effects renews the memory all the same, so that "last seen" stays true enough."""
@@ -129,12 +129,7 @@ class Home:
     def _open_state(self, path: str) -> StateDb:
         if self.dry_run:
             return StateDb.open_copy(path)
-        try:
-            return StateDb.open(path)
-        except StateDamaged as error:
-            aside = StateDb.set_aside(path)
-            self._note(f"{error.detail}; it was moved aside to {aside} and is rebuilt from the Maildir and the server")
-            return StateDb.open(path)
+        return StateDb.open(path)
 
     def _mail(self) -> Iterator[str]:
         """Directories below the root that are Maildirs with a message in them."""

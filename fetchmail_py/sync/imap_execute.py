@@ -230,14 +230,29 @@ class Execution:
         pump: Pump[Outcome] = Pump(_octets, self._give_up)
         shared = iter(requests)
         sources = [self._source(session, shared) for session in self._sessions]
+        batches = pump.run(sources)
         try:
-            for batch in pump.run(sources):
-                self._store(batch)
+            for batch in batches:
+                try:
+                    self._store(batch)
+                except StoreError:
+                    self._session.abort()
+                    batches.close()
+                    self._drop((*batch, *pump.left))
+                    raise
         finally:
             for remove in removers:
                 remove()
-            self._state.arrived()
-            self._home.commit()
+        self._state.arrived()
+        self._home.commit()
+
+    def _drop(self, outcomes: Iterable[Outcome]) -> None:
+        """A disk that fails keeps nothing that is not recorded: what is, is settled by the next run."""
+        self._state.rollback()
+        recorded = {key for _, _, key, _ in self._state.arriving()}
+        for outcome in outcomes:
+            if isinstance(outcome, Fetched) and outcome.delivered.key not in recorded:
+                MaildirSink(self._boxes[outcome.mailbox].maildir).discard(outcome.delivered)
 
     def _requests(self, downloads: Sequence[Action]) -> Iterator[FetchRequest]:
         for action in downloads:

@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from fetchmail_py.errors import ConfigError, FetchmailError, ServerBusy, ServerRefused, StoreError
 from fetchmail_py.identity import NO_IDENTITY, identity
@@ -115,12 +115,10 @@ class Pop3Run:
         if fetch or due or plan.forget:
             self.home.begin_effects()
         self.home.state.forget_maildrop([row.id for row in plan.forget])
-        try:
-            if fetch:
-                self._retrieve(session, fetch)
-        finally:
-            self.home.state.maildrop_arrived()
-            self.home.commit()
+        if fetch:
+            self._retrieve(session, fetch)
+        self.home.state.maildrop_arrived()
+        self.home.commit()
         if self.stop.signal is not None:
             self._break_off(session)
         self._forget_deferred(entries)
@@ -196,8 +194,23 @@ class Pop3Run:
         self.home.barrier.directories(())
         self._arrivals.expect(len(fetch))
         pump: Pump[Outcome] = Pump(_octets, session.abort)
-        for batch in pump.run([self._source(session, fetch)]):
-            self._store(batch)
+        batches = pump.run([self._source(session, fetch)])
+        for batch in batches:
+            try:
+                self._store(batch)
+            except StoreError:
+                session.abort()
+                batches.close()
+                self._drop((*batch, *pump.left))
+                raise
+
+    def _drop(self, outcomes: Iterable[Outcome]) -> None:
+        """A disk that fails keeps nothing that is not recorded: what is, is settled by the next run."""
+        self.home.state.rollback()
+        recorded = {row.key for row in self.home.state.maildrop()}
+        for outcome in outcomes:
+            if isinstance(outcome, Retrieved) and outcome.delivered.key not in recorded:
+                self._sink.discard(outcome.delivered)
 
     def _source(self, session: Pop3Session, fetch: list[MaildropEntry]) -> Iterator[Outcome]:
         for outcome in session.retrieve(fetch, self._sink, lambda: self.stop.signal is None):

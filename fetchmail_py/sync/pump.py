@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from fetchmail_py.errors import ConnectionLost, FetchmailError
@@ -39,8 +39,10 @@ class Pump(Generic[T]):
         self._give_up = give_up
         self._queue: queue.Queue[list[T] | _End] = queue.Queue(WAITING_BATCHES)
         self._stopping = threading.Event()
+        self.left: list[T] = []
+        """What had come in when the account's thread gave up, and was not handed over."""
 
-    def run(self, sources: Sequence[Iterator[T]]) -> Iterator[list[T]]:
+    def run(self, sources: Sequence[Iterator[T]]) -> Generator[list[T], None, None]:
         """Yields batches until every source has ended. What was complete before an error comes before the error is raised.
 
         The first error stops the other sources too. Closing this generator stops them as well, and waits for them.
@@ -67,7 +69,11 @@ class Pump(Generic[T]):
             if running:
                 self._stop()
             while running:
-                running -= isinstance(self._queue.get(), _End)
+                taken = self._queue.get()
+                if isinstance(taken, _End):
+                    running -= 1
+                else:
+                    self.left += taken
             for thread in threads:
                 thread.join()
         if errors:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fetchmail_py.config import Account
 from fetchmail_py.errors import ConnectionLost, FetchmailError, Interrupted
 from fetchmail_py.report import Event, Notice, Report
+from fetchmail_py.store.state import StateDamaged, StateDb
 from fetchmail_py.sync.home import Home
 
 
@@ -87,20 +88,41 @@ def run_account(
         report.notices.append(text)
         on_event(Notice(account.name, text))
 
+    name = remember_as or account.name
     try:
-        stop.check()
-        home = Home.open(
-            account, remember_as=remember_as or account.name, dry_run=options.dry_run, fresh=options.fresh, note=note
-        )
         try:
-            _work(home, secret, options, report, on_event, note, stop)
-        finally:
-            home.close()
+            _open_and_work(account, name, secret, options, report, on_event, note, stop)
+        except StateDamaged as error:
+            if options.dry_run:
+                raise
+            # It may show at the first look, or only when a page is needed. What was in it lies in the Maildir and at the
+            # server too, so the run begins once more, without it.
+            aside = StateDb.set_aside(error.path or "")
+            note(f"{error.detail}; it was moved aside to {aside}, and is rebuilt from the Maildir and the server")
+            _open_and_work(account, name, secret, options, report, on_event, note, stop)
     except FetchmailError as error:
         report.error = _meant(error, stop)
         report.failures = max(1, report.failures)
     report.seconds = time.monotonic() - started
     return report
+
+
+def _open_and_work(
+    account: Account,
+    name: str,
+    secret: Callable[[], str],
+    options: Options,
+    report: Report,
+    on_event: Callable[[Event], None],
+    note: Callable[[str], None],
+    stop: StopFlag,
+) -> None:
+    stop.check()
+    home = Home.open(account, remember_as=name, dry_run=options.dry_run, fresh=options.fresh, note=note)
+    try:
+        _work(home, secret, options, report, on_event, note, stop)
+    finally:
+        home.close()
 
 
 def _work(
@@ -122,6 +144,8 @@ def _work(
             from fetchmail_py.sync.imap import ImapRun  # noqa: PLC0415
 
             ImapRun(home, secret, options, report, on_event, note, stop).run()
+    except StateDamaged:
+        raise
     except FetchmailError as error:
         report.error = _meant(error, stop)
         home.state.rollback()

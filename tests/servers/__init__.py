@@ -1,0 +1,1 @@
+"""Small mail servers in this process, for the tests and the demonstration. They share no code with the program."""

@@ -1,0 +1,234 @@
+"""POP3 against the embedded server: download and delete, keep, and servers that do not keep to the rules."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fetchmail_py.errors import AuthenticationFailed, ConfigError, ExitStatus, ServerBusy
+from tests.servers.base import Connection, Cut, Tls
+from tests.servers.mailbox import Store
+from tests.servers.mails import AWKWARD, mails
+from tests.servers.pop3 import Pop3Options, Pop3Server
+from tests.sync.world import World, world
+
+
+@pytest.fixture(params=[True, False], ids=["pipelining", "one at a time"])
+def drop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+    """A maildrop with 30 messages."""
+    store = Store()
+    for data in mails(30):
+        store.append(data)
+    options = Pop3Options(pipelining=bool(request.param))
+    with world(tmp_path, store, Pop3Server(store, options=options), keep=0.0) as found:
+        yield found
+
+
+def options(found: World) -> Pop3Options:
+    assert isinstance(found.server, Pop3Server)
+    return found.server.options
+
+
+def test_downloads_and_deletes(drop: World) -> None:
+    contents = sorted(drop.store.contents().values())
+    report = drop.sync()
+    assert (report.downloaded, report.deleted_remote) == (30, 30)
+    assert drop.store.contents() == {}
+    assert sorted(drop.wire()) == contents
+    assert {path.parent.name for path in drop.files().values()} == {"new"}
+    drop.commands.clear()
+    assert drop.sync().downloaded == 0
+    assert not [line for line in drop.commands if line.startswith(("RETR", "DELE", "TOP"))]
+
+
+def test_dry_run(drop: World) -> None:
+    plan = [str(action) for action in drop.run(dry_run=True).plan]
+    octets = sum(map(len, drop.store.contents().values()))
+    assert plan == [
+        f"maildrop: download 30 messages ({octets} octets)",
+        "maildrop: delete 30 messages at the server, once stored",
+    ]
+    assert len(drop.store.contents()) == 30
+    assert not drop.maildir.exists()
+
+
+def test_awkward_mail(tmp_path: Path) -> None:
+    store = Store()
+    for data in AWKWARD.values():
+        store.append(data)
+    with world(tmp_path, store, Pop3Server(store)) as found:
+        found.sync()
+        # POP3 cannot say that a message has no line end at its end: the server adds one.
+        expected = sorted(d if not d or d.endswith(b"\r\n") else d + b"\r\n" for d in AWKWARD.values())
+        assert sorted(found.wire().elements()) == expected
+
+
+class TestKeep:
+    def test_for_ever(self, drop: World) -> None:
+        drop.settings(keep=None)
+        assert drop.sync().downloaded == 30
+        for path in drop.files().values():
+            path.unlink()  # the user has read it, and thrown it away
+        report = drop.sync()
+        assert (report.downloaded, report.deleted_remote) == (0, 0)
+        assert len(drop.store.contents()) == 30
+
+    def test_an_age_counts_from_when_it_was_stored(self, drop: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        drop.settings(keep=14 * 86400.0)
+        drop.sync()
+        drop.store.append(b"Subject: later\r\n\r\n")
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 14 * 86400 + 1)
+        report = drop.sync()
+        assert (report.downloaded, report.deleted_remote) == (1, 30)
+        assert len(drop.store.contents()) == 1
+
+    def test_is_refused_without_uidl(self, drop: World) -> None:
+        options(drop).uidl = False
+        drop.settings(keep=None)
+        report = drop.run()
+        assert isinstance(report.failure, ConfigError)
+        assert report.failure.key == "keep"
+        assert drop.files() == {}
+
+
+class TestQuit:
+    def test_refused_costs_nothing_and_doubles_nothing(self, drop: World) -> None:
+        options(drop).refuse_quit = "some messages were not removed"
+        report = drop.run()
+        assert report.exit_status is ExitStatus.TRY_AGAIN
+        assert len(drop.files()) == 30
+        options(drop).refuse_quit = None
+        report = drop.sync()
+        assert (report.downloaded, report.deleted_remote) == (0, 30)
+        assert drop.store.contents() == {}
+
+    @pytest.mark.parametrize("deleted", [True, False])
+    def test_answer_lost(self, drop: World, *, deleted: bool) -> None:
+        if deleted:
+            options(drop).cut_at_quit = True
+        else:
+            drop.server.faults.hook = cut_at("QUIT")
+        assert drop.run().exit_status is ExitStatus.TRY_AGAIN
+        options(drop).cut_at_quit = False
+        drop.server.faults.hook = None
+        drop.store.append(b"Subject: meanwhile\r\n\r\n")
+        assert drop.sync().downloaded == 1
+        assert len(drop.files()) == 31
+        assert drop.store.contents() == {}
+
+
+def cut_at(word: str) -> Callable[[str, Connection], bytes | None]:
+    """A fault: the connection is cut when this command comes."""
+
+    def hook(line: str, _: Connection) -> bytes | None:
+        if line.startswith(word):
+            raise Cut
+        return None
+
+    return hook
+
+
+class TestUidl:
+    def test_none_at_all(self, drop: World) -> None:
+        options(drop).uidl = False
+        assert drop.sync().deleted_remote == 30
+        drop.store.append(b"Subject: new\r\n\r\n")
+        assert drop.sync().downloaded == 1
+        assert len(drop.files()) == 31
+
+    def test_none_and_the_link_is_lost_before_quit(self, drop: World) -> None:
+        options(drop).uidl = False
+        drop.server.faults.hook = cut_at("QUIT")
+        assert drop.run().exit_status is ExitStatus.TRY_AGAIN
+        drop.server.faults.hook = None
+        assert drop.sync().deleted_remote == 30
+        assert len(drop.files()) == 30
+
+    def test_the_same_for_all(self, drop: World) -> None:
+        options(drop).uidl_of = lambda _: "same"
+        assert drop.sync().downloaded == 30
+        assert drop.store.contents() == {}
+
+    def test_changed_by_a_migration(self, drop: World) -> None:
+        drop.settings(keep=None)
+        drop.sync()
+        options(drop).uidl_of = lambda message: f"after-the-move-{message.uid}-{'x' * 100}"
+        drop.commands.clear()
+        assert drop.sync().downloaded == 0
+        assert not [line for line in drop.commands if line.startswith("RETR")]
+        assert len([line for line in drop.commands if line.startswith("TOP")]) == 30
+        drop.commands.clear()
+        drop.sync()
+        assert not [line for line in drop.commands if line.startswith("TOP")], "the new UIDLs are known now"
+
+    def test_changed_and_no_top(self, drop: World) -> None:
+        drop.settings(keep=None)
+        drop.sync()
+        options(drop).uidl_of = lambda message: f"other-{message.uid}"
+        options(drop).top = False
+        drop.run()
+        assert len(drop.files()) == 30
+
+    def test_sizes_that_are_lies(self, drop: World) -> None:
+        options(drop).size_of = lambda message: len(message.data) // 2 + 7
+        drop.settings(keep=None)
+        drop.sync()
+        drop.assert_same()
+        assert drop.sync().downloaded == 0
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("text", "status"),
+        [
+            ("[IN-USE] somebody is there", ExitStatus.TRY_AGAIN),
+            ("[LOGIN-DELAY] too soon", ExitStatus.TRY_AGAIN),
+            ("[SYS/TEMP] later", ExitStatus.TRY_AGAIN),
+            ("[SYS/PERM] never", ExitStatus.UNAVAILABLE),
+            ("[AUTH] no", ExitStatus.REFUSED_LOGIN),
+        ],
+    )
+    def test_at_the_login(self, drop: World, text: str, status: ExitStatus) -> None:
+        options(drop).refuse_pass = text
+        assert drop.run().exit_status is status
+        assert drop.files() == {}
+
+    def test_greeting(self, drop: World) -> None:
+        options(drop).refuse_greeting = "[SYS/TEMP] down for maintenance"
+        assert drop.run().exit_status is ExitStatus.TRY_AGAIN
+
+    def test_wrong_user(self, drop: World) -> None:
+        drop.settings(user="eve")
+        assert isinstance(drop.run().failure, AuthenticationFailed)
+
+    def test_one_message(self, drop: World) -> None:
+        options(drop).refuse_retr = frozenset({5})
+        report = drop.run()
+        assert (report.downloaded, report.deferred) == (29, 1)
+        assert report.exit_status is ExitStatus.PARTIAL
+        assert list(drop.store.contents()) == [5]
+        options(drop).refuse_retr = frozenset()
+        assert drop.sync().downloaded == 1
+
+    def test_login_delay_is_respected(self, drop: World) -> None:
+        options(drop).capabilities = ("LOGIN-DELAY 600",)
+        drop.sync()
+        connections = len([line for line in drop.commands if line.startswith("AUTH")])
+        report = drop.run()
+        assert isinstance(report.failure, ServerBusy)
+        assert "LOGIN-DELAY 600" in report.failure.detail
+        assert len([line for line in drop.commands if line.startswith("AUTH")]) == connections
+
+
+def test_stls(tmp_path: Path) -> None:
+    store = Store()
+    store.append(b"Subject: x\r\n\r\n")
+    tls = Tls()
+    ca = tls.write_ca(str(tmp_path / "ca.pem"))
+    with world(tmp_path, store, Pop3Server(store, tls), tls="starttls", ca_file=ca) as found:
+        assert found.sync().downloaded == 1
+        assert found.commands.index("STLS") < next(i for i, line in enumerate(found.commands) if line.startswith("AUTH"))
