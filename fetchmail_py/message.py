@@ -54,4 +54,11 @@ def _renamed(path: str) -> str | None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(str(text).split())
+    if any("\udc80" <= char <= "\udcff" for char in text):
+        # Octets that say nothing of their character set: UTF-8 if they are, else what most mail programs meant.
+        octets = text.encode("utf-8", "surrogateescape")
+        try:
+            text = octets.decode("utf-8")
+        except UnicodeDecodeError:
+            text = octets.decode("cp1252", "replace")
+    return " ".join(text.split())

@@ -159,16 +159,19 @@ class Console:
             return
         from fetchmail_py.message import summary_of_file  # noqa: PLC0415
 
+        from rich.cells import cell_len  # noqa: PLC0415
+
         shown = arrivals if self.verbose else arrivals[-SHOWN:]
         width = _columns()
+        place = min(24, max(cell_len(safe(arrival.mailbox)) for arrival in shown))
         for arrival in reversed(shown):
             summary = summary_of_file(arrival.path)
             if summary is None:
                 continue
-            tail = f"  {size_of(arrival.size):>8}  {safe(arrival.mailbox)}"
+            tail = f"  {size_of(arrival.size):>8}  {_fit(safe(arrival.mailbox), place)}".rstrip()
             sender = _fit(safe(summary.sender) or "(no sender)", 24)
             subject = safe(summary.subject) or "(no subject)"
-            self.err(f"  {sender}  {_fit(subject, max(10, width - 30 - len(tail)))}{tail}")
+            self.err(f"  {sender}  {_fit(subject, max(10, width - 42 - place))}{tail}")
         if len(arrivals) > len(shown):
             self.err(f"  … and {len(arrivals) - len(shown):,} more")
 

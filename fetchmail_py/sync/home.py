@@ -98,8 +98,9 @@ class Home:
             self.trusted = not has_mail
             if has_mail:
                 self._note("there is mail but no state: it is matched with the server; nothing is deleted in this run")
-        elif remembered is None or damaged:
-            self.trusted = False
+        elif remembered is None:
+            # The very first run may have been cut before it could be remembered: that state has seen everything there was.
+            self.trusted = not damaged and self.state.number("run") <= 1
         else:
             run = self.state.number("run")
             if remembered.store_id != self.state.get("store_id") or remembered.run not in {run - 1, run}:

@@ -29,6 +29,8 @@ class Pop3Options:
     """QUIT is answered with this -ERR, and nothing is deleted."""
     cut_at_quit: bool = False
     """QUIT deletes, and the connection is cut before its answer."""
+    patience: float = 10.0
+    """Seconds to wait for a maildrop that is in use: the end of a killed client is not noticed at once."""
     refuse_retr: frozenset[int] = frozenset()
     """UIDs whose RETR is answered with -ERR."""
 
@@ -95,7 +97,7 @@ class Pop3Server(Server):
                 connection.send(f"-ERR {self.options.refuse_pass}\r\n".encode())
             elif not accepted:
                 connection.send(b"-ERR [AUTH] invalid user name or password\r\n")
-            elif not self._maildrop.acquire(timeout=0):
+            elif not self._maildrop.acquire(timeout=self.options.patience):
                 connection.send(b"-ERR [IN-USE] the maildrop is locked by another session\r\n")
             else:
                 connection.send(b"+OK logged in\r\n")

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -97,8 +98,6 @@ class TestState:
         assert len(account.files()) == 30
 
     def test_newer_version_is_left_alone(self, account: World) -> None:
-        import sqlite3
-
         account.sync()
         with sqlite3.connect(account.maildir / FILE_NAME) as db:
             db.execute("PRAGMA user_version = 999")

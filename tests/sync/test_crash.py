@@ -1,0 +1,205 @@
+"""Killed at every effect: nothing is lost at any moment, and the next run completes without a double.
+
+A child process ends at the n-th effect, for every n there is; then the mail at the server and here together must be complete,
+and one more run must bring the state of things that an undisturbed run would have brought.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tests.servers.imap import BARE, ImapServer
+from tests.servers.mailbox import Mailbox, Message, Store
+from tests.servers.mails import mails
+from tests.servers.pop3 import Pop3Options, Pop3Server
+from tests.sync.world import World, world
+
+BOXES = ("INBOX", "Archive/2026")
+
+
+def filled() -> Store:
+    """Five messages and three."""
+    store = Store()
+    store.create(BOXES[1])
+    for data in mails(5):
+        store.append(data)
+    for data in mails(3, seed=2):
+        store.append(data, BOXES[1], ["\\Seen", "$Label1"])
+    return store
+
+
+class Scenario:
+    """Where a cut run begins: what lies here, what is at the server, and what must be the case afterwards."""
+
+    def __init__(self, found: World, template: Path) -> None:
+        self.world = found
+        self.template = template
+        self.boxes = BOXES if isinstance(found.server, ImapServer) else ("INBOX",)
+
+    def save(self) -> None:
+        """This is the beginning."""
+        shutil.rmtree(self.template, ignore_errors=True)
+        self.template.mkdir()
+        for name in ("mail", "state"):
+            if (self.world.root / name).exists():
+                shutil.copytree(self.world.root / name, self.template / name)
+        self.server = json.dumps(
+            [
+                [
+                    box.name, box.uidvalidity, box.mailbox_id, box.uidnext, box.highestmodseq, box.expunged,
+                    [[m.uid, m.data.decode("latin-1"), sorted(m.flags), m.internaldate, m.modseq] for m in box.messages],
+                ]
+                for box in self.world.store.mailboxes.values()
+            ]
+        )  # fmt: skip
+
+    def begin(self) -> None:
+        """Back to the beginning, on both sides."""
+
+        for name in ("mail", "state"):
+            shutil.rmtree(self.world.root / name, ignore_errors=True)
+            if (self.template / name).exists():
+                shutil.copytree(self.template / name, self.world.root / name)
+        store = self.world.store
+        store.mailboxes.clear()
+        for name, validity, mailbox_id, uidnext, modseq, expunged, messages in json.loads(self.server):
+            store.mailboxes[name] = Mailbox(
+                name, validity, mailbox_id, uidnext=uidnext, highestmodseq=modseq,
+                messages=[Message(u, d.encode("latin-1"), set(f), i, m) for u, d, f, i, m in messages],
+                expunged=[(uid, at) for uid, at in expunged],
+            )  # fmt: skip
+
+    def everything(self) -> set[bytes]:
+        """Every message that is complete at the server or here."""
+        there = {data for box in self.world.store.mailboxes for data in self.world.store.contents(box).values()}
+        here = {path.read_bytes().replace(b"\n", b"\r\n") for box in self.boxes for path in self.world.files(box).values()}
+        return there | here
+
+    def here(self) -> dict[str, Counter[tuple[bytes, str]]]:
+        """Content and flag letters of what is published, by mailbox."""
+        return {
+            box: Counter((path.read_bytes(), path.name.partition(":2,")[2]) for path in self.world.files(box).values())
+            for box in self.boxes
+        }
+
+
+@contextmanager
+def runner() -> Iterator[Callable[[int, World], str]]:
+    """Runs an account in a child that ends at the n-th effect."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.sync.crash_runner"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def run(number: int, found: World) -> str:
+
+            assert process.stdin is not None
+            assert process.stdout is not None
+            request = {"account": asdict(found.account), "password": found.store.password}
+            process.stdin.write(f"{number} {json.dumps(request)}\n")
+            process.stdin.flush()
+            return process.stdout.readline().strip()
+
+        yield run
+        process.stdin.close()
+
+
+def first_backup(found: World) -> None:
+    """Nothing is here."""
+
+
+def mirror_of_changes(found: World) -> None:
+    """Everything is here, then: a move, deletions, flags, new mail."""
+    found.settings(mode="mirror")
+    found.sync()
+    found.store.move(2, "INBOX", BOXES[1])
+    found.store.expunge([4])
+    found.store.set_flags(1, ["\\Flagged", "\\Seen"])
+    found.store.append(b"Subject: new\r\n\r\nnew\r\n", flags=["$Label2"])
+
+
+def new_uidvalidity(found: World) -> None:
+    """Everything is here, but under other UIDs."""
+    found.sync()
+    found.store.new_uidvalidity(reorder=lambda messages: messages.reverse())
+    found.store.set_flags(3, ["\\Answered"])
+
+
+def renamed_mailbox(found: World) -> None:
+    """A mailbox comes back under the name it is looked for."""
+    found.store.rename(BOXES[1], "Before")
+    found.sync()
+    found.store.rename("Before", BOXES[1])
+
+
+def offline(found: World) -> None:
+    """Download, then delete at the server."""
+    found.settings(mode="offline")
+
+
+def download_and_delete(found: World) -> None:
+    """POP3 as it is by default."""
+    found.settings(keep=0.0)
+
+
+IMAP = [first_backup, mirror_of_changes, new_uidvalidity, renamed_mailbox, offline]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("kind", "prepare"),
+    [("imap", prepare) for prepare in IMAP]
+    + [("bare imap", prepare) for prepare in (first_backup, mirror_of_changes, offline)]
+    + [("pop3", download_and_delete), ("pop3 without uidl", download_and_delete)],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_killed_at_every_effect(tmp_path: Path, kind: str, prepare: Callable[[World], None]) -> None:
+    store = filled()
+    server = (
+        Pop3Server(store, options=Pop3Options(uidl=kind == "pop3"))
+        if kind.startswith("pop3")
+        else ImapServer(store, **({"capabilities": BARE} if kind == "bare imap" else {}))
+    )
+    with world(tmp_path, store, server) as found, runner() as run:
+        prepare(found)
+        scenario = Scenario(found, tmp_path / "template")
+        scenario.save()
+        complete = scenario.everything()
+        scenario.begin()
+        found.sync()
+        wanted_here, wanted_there = scenario.here(), {box: store.contents(box) for box in store.mailboxes}
+        number = 0
+        while True:
+            number += 1
+            scenario.begin()
+            outcome = run(number, found)
+            assert outcome in {"crashed", "ended"}, f"at effect {number}: {outcome}"
+            assert complete <= scenario.everything() | deleted_by(prepare, complete, scenario), f"lost at effect {number}"
+            found.sync()
+            assert scenario.here() == wanted_here, f"after effect {number}"
+            assert {box: store.contents(box) for box in store.mailboxes} == wanted_there, f"after effect {number}"
+            assert found.in_tmp() == [], f"after effect {number}"
+            report = found.sync()
+            assert (report.downloaded, report.deleted_local, report.deleted_remote) == (0, 0, 0), f"after effect {number}"
+            if outcome == "ended":
+                break
+        assert number > 15, "so few effects cannot be all"
+
+
+def deleted_by(prepare: Callable[[World], None], complete: set[bytes], scenario: Scenario) -> set[bytes]:
+    """What the user has deleted at the server, and a mirror therefore deletes here."""
+    if prepare is not mirror_of_changes:
+        return set()
+    there = {data for box in scenario.world.store.mailboxes for data in scenario.world.store.contents(box).values()}
+    return complete - there
