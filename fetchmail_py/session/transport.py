@@ -143,6 +143,8 @@ class Transport:
                 data = self._socket.recv(RECEIVE)
             except OSError as error:
                 raise self._lost(error, "waiting for the server") from error
+            if self._aborted:
+                raise ConnectionLost("the connection was given up")
             if not data:
                 raise ConnectionLost("the server closed the connection")
             if self._asked_at is not None:
@@ -301,7 +303,8 @@ class Transport:
         """From another thread: wakes whoever waits here, who gets ConnectionLost."""
         self._aborted = True
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            # Not SSLSocket.shutdown: that one takes TLS off first, and the other thread would go on to read ciphertext.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 def _no_password() -> str:
