@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -13,7 +14,6 @@ from fetchmail_py.cli.console import Console
 from fetchmail_py.config import Account
 from fetchmail_py.credentials import secret_for
 from fetchmail_py.errors import ExitStatus
-from fetchmail_py.hooks import run_on_new
 from fetchmail_py.report import Report
 from fetchmail_py.sync.run import Options, StopFlag, run_account
 
@@ -93,11 +93,18 @@ def run_jobs(jobs: Sequence[Job], console: Console, width: int | None) -> int:
 
 def _run(job: Job, console: Console, stop: StopFlag, *, interactive: bool) -> None:
     account = job.account
+    if account.protocol == "imap":
+        import fetchmail_py.sync.imap  # noqa: PLC0415
+    else:
+        import fetchmail_py.sync.pop3  # noqa: F401, PLC0415
+    gc.enable()  # the last of the imports: see __main__
     secret: Callable[[], str] = secret_for(account, interactive=interactive)
     job.report = run_account(
         account, secret, job.options, on_event=console.event, stop=stop, remember_as=job.remember_as
     )
-    if job.report.downloaded and not job.options.dry_run:
+    if account.on_new is not None and job.report.downloaded and not job.options.dry_run:
+        from fetchmail_py.hooks import run_on_new  # noqa: PLC0415
+
         trouble = run_on_new(account, job.report.downloaded)
         if trouble is not None:
             job.report.notices.append(trouble)

@@ -17,7 +17,7 @@ from fetchmail_py.session.imap_look import pipelined, read_select, select_comman
 from fetchmail_py.session.sink import MessageSink, MessageWriter
 from fetchmail_py.wire.imap_response import STREAMED, BodyChunk, BodyEnd, BodyStart, Event, Expunge, Fetch, Vanished
 
-AHEAD = 2
+AHEAD = 4
 """FETCH commands under way: while one is read, the next is already at the server."""
 
 _HEADER = f"HEADER.FIELDS ({' '.join(FIELDS)})"

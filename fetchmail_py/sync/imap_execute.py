@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, ServerRefused, ServerUnreachable, StoreError
@@ -65,6 +65,7 @@ class Execution:
         self._arrivals = Arrivals(run.account.name, run.report, run.on_event)
         self._files: dict[int, dict[MessageKey, LocalFile]] = {}
         self._sessions: list[ImapSession] = [session]
+        self._given_up = False
         self._lock = threading.Lock()
 
     def run(self) -> None:
@@ -94,8 +95,6 @@ class Execution:
                 self._delete_at_server(delete)
         finally:
             self._arrivals.close()
-            for extra in self._sessions[1:]:
-                extra.close()
         for box in self._boxes.values():
             self._record(box)
         self._home.commit()
@@ -225,24 +224,20 @@ class Execution:
         far = self._session.transport.round_trip
         if account.compress is None and far >= COMPRESS_FROM and total > WINDOW:
             self._session.compress()
-        wanted = account.connections or (CONNECTIONS if far >= FAR and len(requests) > CONNECTIONS else 1)
-        removers = self._more_connections(min(wanted, len(requests)) - 1)
-        pump: Pump[Outcome] = Pump(_octets, self._give_up)
+        connections = account.connections or (CONNECTIONS if far >= FAR and len(requests) > CONNECTIONS else 1)
         shared = iter(requests)
-        sources = [self._source(session, shared) for session in self._sessions]
+        sources = [self._source(self._session, shared)]
+        sources += [self._further(shared) for _ in range(min(connections, len(requests)) - 1)]
+        pump: Pump[Outcome] = Pump(_octets, self._give_up)
         batches = pump.run(sources)
-        try:
-            for batch in batches:
-                try:
-                    self._store(batch)
-                except StoreError:
-                    self._session.abort()
-                    batches.close()
-                    self._drop((*batch, *pump.left))
-                    raise
-        finally:
-            for remove in removers:
-                remove()
+        for batch in batches:
+            try:
+                self._store(batch)
+            except StoreError:
+                self._give_up()
+                batches.close()
+                self._drop((*batch, *pump.left))
+                raise
         self._state.arrived()
         self._home.commit()
 
@@ -262,23 +257,33 @@ class Execution:
             for start in range(0, len(action.uids), WINDOW):
                 yield FetchRequest(box.name, validity, action.uids[start : start + WINDOW])
 
-    def _more_connections(self, count: int) -> list[Callable[[], None]]:
-        """Opens further sessions; a server that allows no more is no error."""
-        removers: list[Callable[[], None]] = []
-        for _ in range(count):
-            try:
-                session = self._run.connect()
-            except (ServerRefused, ServerUnreachable, ConnectionLost, AuthenticationFailed):
-                break
+    def _further(self, requests: Iterator[FetchRequest]) -> Iterator[Outcome]:
+        """One more connection, opened in its own thread while the first is at work. A server that allows none is no error."""
+        try:
+            session = self._run.connect()
+        except (ServerRefused, ServerUnreachable, ConnectionLost, AuthenticationFailed):
+            return
+        with self._lock:
             self._sessions.append(session)
-            removers.append(self._run.stop.add_waker(session.abort))
+            late = self._given_up
+        remove = self._run.stop.add_waker(session.abort)
+        try:
+            if late:
+                return
             imap_look.settle(session, imap_look.introduce(session))
             if self._session.compressed:
                 session.compress()
-        return removers
+            yield from self._source(session, requests)
+            session.logout()
+        finally:
+            remove()
+            session.close()
 
     def _give_up(self) -> None:
-        for session in self._sessions:
+        with self._lock:
+            self._given_up = True
+            sessions = list(self._sessions)
+        for session in sessions:
             session.abort()
 
     def _source(self, session: ImapSession, requests: Iterator[FetchRequest]) -> Iterator[Outcome]:

@@ -1,0 +1,1 @@
+"""Benchmarks against the peers on a private Dovecot: `make bench`."""
