@@ -1,0 +1,247 @@
+"""The configuration: what is accepted, and what an error says."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fetchmail_py import config
+from fetchmail_py.config import Config, account_from_url, as_backup, default_file, load, parse
+from fetchmail_py.errors import ConfigError
+
+IMAP = {"host": "imap.example.org", "user": "ann", "maildir": "/m/work", "mode": "mirror"}
+POP3 = {"protocol": "pop3", "host": "pop.example.org", "user": "ann", "maildir": "/m/isp"}
+ROOT = Path(__file__).parent.parent
+
+
+def one(**changes: object) -> Config:
+    return parse({"accounts": {"a": IMAP | changes}}, "f.toml")
+
+
+def test_defaults_of_an_account() -> None:
+    account = one().accounts["a"]
+    assert (account.protocol, account.port, account.tls, account.auth) == ("imap", 993, "implicit", "auto")
+    assert (account.timeout, account.mailboxes, account.max_delete, account.connections) == (60.0, ("*",), 0.5, None)
+    pop3 = parse({"accounts": {"p": POP3}}, None).accounts["p"]
+    assert (pop3.port, pop3.keep) == (995, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "attribute", "expected"),
+    [
+        ("timeout", "5m", "timeout", 300.0),
+        ("max_delete", "12.5%", "max_delete", 0.125),
+        ("max_delete", "100%", "max_delete", 1.0),
+        ("tls", "starttls", "port", 143),
+        ("port", 1143, "port", 1143),
+        ("password_command", ["pass", "x"], "password_command", ("pass", "x")),
+        ("password_command", "pass x | head -1", "password_command", "pass x | head -1"),
+        ("tls_fingerprint", "sha256:" + ":".join(["AB"] * 32), "tls_fingerprint", b"\xab" * 32),
+        ("compress", "auto", "compress", None),
+        ("compress", True, "compress", True),
+        ("mailboxes", ["*", "!\\Junk"], "mailboxes", ("*", "!\\Junk")),
+    ],
+)
+def test_values(key: str, value: object, attribute: str, expected: object) -> None:
+    assert getattr(one(**{key: value}).accounts["a"], attribute) == expected
+
+
+@pytest.mark.parametrize(("keep", "seconds"), [("0", 0.0), ("14d", 14 * 86400.0), ("2h", 7200.0), ("forever", None)])
+def test_keep(keep: str, seconds: float | None) -> None:
+    assert parse({"accounts": {"p": POP3 | {"keep": keep}}}, None).accounts["p"].keep == seconds
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "words"),
+    [
+        ({"hots": "x"}, "accounts.a.hots", 'did you mean "host"'),
+        ({"port": "993"}, "accounts.a.port", "whole number from 1 to 65535"),
+        ({"port": True}, "accounts.a.port", "whole number"),
+        ({"tls": "ssl"}, "accounts.a.tls", "implicit, starttls, none"),
+        ({"tls": "none"}, "accounts.a.tls", "in the clear"),
+        ({"timeout": "60"}, "accounts.a.timeout", '"60s"'),
+        ({"timeout": 60}, "accounts.a.timeout", '"60s"'),
+        ({"timeout": "0s"}, "accounts.a.timeout", "from"),
+        ({"max_delete": "150%"}, "accounts.a.max_delete", "100%"),
+        ({"max_delete": "nan%"}, "accounts.a.max_delete", "share"),
+        ({"max_delete": 0.5}, "accounts.a.max_delete", "share"),
+        ({"mode": "disconnected"}, "accounts.a.mode", "not in this version"),
+        ({"mode": "both"}, "accounts.a.mode", "backup, mirror, offline"),
+        ({"mailboxes": "INBOX"}, "accounts.a.mailboxes", "list"),
+        ({"map": {"a": "x", "b": "x"}}, "accounts.a.map", "one-to-one"),
+        ({"keep": "0"}, "accounts.a.keep", "no meaning for imap"),
+        ({"trash": "Trash"}, "accounts.a.trash", "not in this version"),
+        ({"password": "a", "password_file": "b"}, "accounts.a.password", "both set"),
+        ({"auth": "external"}, "accounts.a.auth", "client_cert"),
+        ({"auth": "apop"}, "accounts.a.auth", "POP3"),
+        ({"user": "ann\r\nX"}, "accounts.a.user", "control character"),
+        ({"user": ""}, "accounts.a.user", "not empty"),
+        ({"tls_fingerprint": "sha1:00"}, "accounts.a.tls_fingerprint", "64 hexadecimal"),
+        ({"provider": "gmial"}, "accounts.a.provider", 'did you mean "gmail"'),
+        ({"connections": 0}, "accounts.a.connections", "from 1 to 16"),
+    ],
+)
+def test_an_error_names_file_key_and_what_is_allowed(changes: dict[str, object], key: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        one(**changes)
+    assert caught.value.file == "f.toml"
+    assert caught.value.key == key
+    assert words in f"{caught.value.detail} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("missing", ["host", "user", "maildir", "mode"])
+def test_what_is_required(missing: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse({"accounts": {"a": {key: value for key, value in IMAP.items() if key != missing}}}, "f")
+    assert caught.value.key == f"accounts.a.{missing}"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"account": {}},
+        {"accounts": {"a/b": IMAP}},
+        {"accounts": {"a": 3}},
+        {"accounts": {"a": IMAP}, "groups": {"a": ["a"]}},
+        {"accounts": {"a": IMAP}, "groups": {"g": ["b"]}},
+        {"accounts": {"a": IMAP}, "groups": {"g": []}},
+        {"accounts": {"a": IMAP}, "defaults": {"user": "x"}},
+        {"accounts": {"a": IMAP, "b": IMAP}},
+        {"accounts": {"a": IMAP, "b": IMAP | {"maildir": "/m/work/below"}}},
+    ],
+)
+def test_whole_documents_that_cannot_be(document: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        parse(document, None)
+
+
+def test_defaults_apply_where_they_fit_and_an_account_wins() -> None:
+    found = parse(
+        {
+            "defaults": {"timeout": "10s", "keep": "forever", "mode": "backup", "password_env": "P"},
+            "accounts": {
+                "a": {key: value for key, value in IMAP.items() if key != "mode"},
+                "b": POP3 | {"timeout": "20s", "password_file": "/p"},
+            },
+        },
+        None,
+    ).accounts
+    assert (found["a"].timeout, found["a"].mode, found["a"].password_env) == (10.0, "backup", "P")
+    assert (found["b"].timeout, found["b"].keep, found["b"].password_env) == (20.0, None, None)
+
+
+def test_targets() -> None:
+    found = parse({"accounts": {"a": IMAP, "p": POP3}, "groups": {"g": ["p", "a"]}}, None)
+    assert [target.account.name for target in found.targets([])] == ["a", "p"]
+    assert [target.account.name for target in found.targets(["g", "a"])] == ["p", "a"]
+    assert found.targets(["a/x/y", "a/z"])[0].mailboxes == ("x/y", "z")
+    assert found.targets(["a/x", "a"])[0].mailboxes is None
+    for wrong in ("b", "a/", "g/x"):
+        with pytest.raises(ConfigError):
+            found.targets([wrong])
+
+
+class TestFile:
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError) as caught:
+            load(str(tmp_path / "no.toml"), {})
+        assert caught.value.hint is not None
+
+    def test_no_toml(self, tmp_path: Path) -> None:
+        file = tmp_path / "c.toml"
+        file.write_text("[accounts.a\n")
+        with pytest.raises(ConfigError, match="no valid TOML"):
+            load(str(file), {})
+
+    def test_a_password_must_not_be_readable(self, tmp_path: Path) -> None:
+        file = tmp_path / "c.toml"
+        file.write_text('[accounts.a]\nhost="h"\nuser="u"\nmaildir="/m"\nmode="backup"\npassword="hunter2"\n')
+        file.chmod(0o644)
+        with pytest.raises(ConfigError, match="read by others") as caught:
+            load(str(file), {})
+        assert "chmod 600" in str(caught.value.hint)
+        file.chmod(0o600)
+        assert load(str(file), {}).accounts["a"].password == "hunter2"
+        assert "hunter2" not in repr(load(str(file), {}))
+
+    def test_where_it_is_looked_for(self) -> None:
+        assert default_file({"FETCHMAIL_PY_CONFIG": "/c"}) == "/c"
+        assert default_file({"XDG_CONFIG_HOME": "/x"}) == "/x/fetchmail-py/config.toml"
+        assert default_file({}).endswith("/.config/fetchmail-py/config.toml")
+
+
+class TestUrl:
+    @pytest.mark.parametrize(
+        ("url", "protocol", "tls", "port", "user", "mailbox"),
+        [
+            ("imaps://ann@h", "imap", "implicit", 993, "ann", None),
+            ("imap://ann%40x.org@h:1143/", "imap", "starttls", 1143, "ann@x.org", None),
+            ("imaps://a@b@h/Archive/2024%20x", "imap", "implicit", 993, "a@b", "Archive/2024 x"),
+            ("pop3s://ann@h", "pop3", "implicit", 995, "ann", None),
+            ("POP3://ann@[::1]:1110", "pop3", "starttls", 1110, "ann", None),
+        ],
+    )
+    def test_good(self, url: str, protocol: str, tls: str, port: int, user: str, mailbox: str | None) -> None:
+        account, found = account_from_url(url, "/b")
+        assert (account.protocol, account.tls, account.port, account.user) == (protocol, tls, port, user)
+        assert found == mailbox
+        assert account.mode == "backup"
+        assert account.keep is None or protocol == "imap"
+
+    @pytest.mark.parametrize(
+        ("url", "words"),
+        [
+            ("http://a@h", "no source"),
+            ("imaps://h", "no user"),
+            ("imaps://a:secret@h", "can be read by everybody"),
+            ("imaps://a@", "no host"),
+            ("imaps://a@h:x", "not a URL"),
+            ("pop3s://a@h/INBOX", "no mailboxes"),
+        ],
+    )
+    def test_bad(self, url: str, words: str) -> None:
+        with pytest.raises(ConfigError, match=words) as caught:
+            account_from_url(url, "/b")
+        assert "secret" not in str(caught.value)
+
+    def test_an_account_as_backup_deletes_nothing(self) -> None:
+        account = as_backup(parse({"accounts": {"p": POP3}}, None).accounts["p"], "copy")
+        assert account.keep is None
+        assert account.maildir == str(Path.cwd() / "copy")
+
+
+class TestSample:
+    text = (ROOT / "sample-config.toml").read_text(encoding="utf-8")
+
+    def test_loads(self) -> None:
+        assert list(parse(tomllib.loads(self.text), "sample").accounts) == ["work", "shared", "isp"]
+
+    def test_has_every_key(self) -> None:
+        keys = set(re.findall(r"^(?:# )?([a-z_0-9]+) = ", self.text, re.MULTILINE))
+        assert keys == set(vars(config)["_KEYS"]) | {"office"}
+
+    def test_every_key_that_is_not_set_could_be(self) -> None:
+        for line in re.findall(r"^# ([a-z_0-9]+ = .*)$", self.text, re.MULTILINE):
+            (key, value), *_ = tomllib.loads(line).items()
+            base = POP3 if key == "keep" else IMAP
+            more = {"client_cert": "/c"} if key == "client_key" else {}
+            parse({"accounts": {"a": base | {key: value} | more}}, "sample")
+
+
+class TestReadme:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    def test_its_first_configuration_loads(self) -> None:
+        found = re.search(r"<<'END'\n(.*?)END\n", self.text, re.DOTALL)
+        assert found is not None
+        assert list(parse(tomllib.loads(found[1]), "README").accounts) == ["work"]
+
+    def test_it_names_every_exit_status(self) -> None:
+        from fetchmail_py.errors import ExitStatus
+
+        for status in ExitStatus:
+            assert re.search(rf"^\| .*\b{int(status)}\b", self.text, re.MULTILINE), status
