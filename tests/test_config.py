@@ -10,7 +10,7 @@ import pytest
 
 from fetchmail_py import config
 from fetchmail_py.config import Config, account_from_url, as_backup, default_file, load, parse
-from fetchmail_py.errors import ConfigError
+from fetchmail_py.errors import ConfigError, ExitStatus
 
 IMAP = {"host": "imap.example.org", "user": "ann", "maildir": "/m/work", "mode": "mirror"}
 POP3 = {"protocol": "pop3", "host": "pop.example.org", "user": "ann", "maildir": "/m/isp"}
@@ -241,7 +241,5 @@ class TestReadme:
         assert list(parse(tomllib.loads(found[1]), "README").accounts) == ["work"]
 
     def test_it_names_every_exit_status(self) -> None:
-        from fetchmail_py.errors import ExitStatus
-
         for status in ExitStatus:
             assert re.search(rf"^\| .*\b{int(status)}\b", self.text, re.MULTILINE), status

@@ -157,9 +157,9 @@ class Console:
         """The newest messages by name, newest first."""
         if not arrivals:
             return
-        from fetchmail_py.message import summary_of_file  # noqa: PLC0415
-
         from rich.cells import cell_len  # noqa: PLC0415
+
+        from fetchmail_py.message import summary_of_file  # noqa: PLC0415
 
         shown = arrivals if self.verbose else arrivals[-SHOWN:]
         width = _columns()

@@ -66,10 +66,10 @@ _FETCH = re.compile(rb"(?i)\* +\d+ +FETCH ")
 _TEXT = re.compile(rb"(?i)(?:\+|\* (?:OK|NO|BAD|BYE|PREAUTH)\b|[^ *+]+ (?:OK|NO|BAD)\b)")
 # The two answers that come by the thousand, as the common servers write them; all others take the long way.
 _LISTED = re.compile(
-    rb"\* (\d{1,10}) FETCH \((?:UID (\d{1,10})|FLAGS \(([^()\r\n]*)\)|MODSEQ \((\d{1,19})\)|[ ](?=[UFM]))+\)\r\n"
+    rb"\* ([1-9]\d{0,9}) FETCH \((?:UID (\d{1,10})|FLAGS \(([^()\r\n]*)\)|MODSEQ \((\d{1,19})\)|[ ](?=[UFM]))+\)\r\n"
 )
 _WITH_BODY = re.compile(
-    rb"\* (\d{1,10}) FETCH \((?:UID (\d{1,10})|FLAGS \(([^()\r\n]*)\)|MODSEQ \((\d{1,19})\)|INTERNALDATE \"([^\"\r\n]*)\"|"
+    rb"\* ([1-9]\d{0,9}) FETCH \((?:UID (\d{1,10})|FLAGS \(([^()\r\n]*)\)|MODSEQ \((\d{1,19})\)|INTERNALDATE \"([^\"\r\n]*)\"|"
     rb"RFC822\.SIZE (\d{1,19})|[ ](?=[UFMIRB]))+BODY\[\] \{(\d{1,6})\}\r\n"
 )
 

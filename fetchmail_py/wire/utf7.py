@@ -1,7 +1,7 @@
 """Mailbox names on the wire: modified UTF-7 (RFC 3501, 5.1.3), or UTF-8 once UTF8=ACCEPT is enabled (RFC 6855).
 
 Servers also list names that are neither. Such a name is carried octet by octet, with what would be misread as lone
-surrogates (U+DC80 and up for an octet beyond ASCII, U+DC26 for an `&`), so that it can be sent back as it came.
+surrogates (U+DC00 and the octet: U+DC26 for an `&`), so that it can be sent back as it came.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from binascii import Error, a2b_base64, b2a_base64
 
 from fetchmail_py.model import MailboxName
 
-_RAW_AMPERSAND = "\udc26"
 _SHIFTED = re.compile(rb"&([A-Za-z0-9+,]*)-")
 _PLAIN = re.compile(rb"[ -%'-~]*")
-_TO_ENCODE = re.compile(r"[^ -~\udc26\udc80-\udcff]+|&")
-_LONE = re.compile("[\udc26\udc80-\udcff]")
+_TO_ENCODE = re.compile("[^ -~\udc00-\udcff]+|&")
+_RAW = re.compile("[\udc00-\udcff]")
 
 
 def decode_mailbox(wire: bytes, *, utf8: bool) -> MailboxName:
@@ -27,7 +26,7 @@ def decode_mailbox(wire: bytes, *, utf8: bool) -> MailboxName:
     decoded = _decode(wire)
     if decoded is not None and encode_mailbox(MailboxName(decoded), utf8=False) == wire:
         return MailboxName(decoded)
-    return MailboxName(wire.decode("ascii", "surrogateescape").replace("&", _RAW_AMPERSAND))
+    return MailboxName("".join(chr(octet if 0x20 <= octet < 0x7F and octet != 0x26 else 0xDC00 + octet) for octet in wire))
 
 
 def _decode(wire: bytes) -> str | None:
@@ -60,10 +59,20 @@ def encode_mailbox(name: MailboxName, *, utf8: bool) -> bytes:
     """A name as the server wants it. ValueError for one with lone surrogates that are not ours: no server has it."""
     if utf8:
         try:
-            return name.replace(_RAW_AMPERSAND, "&").encode("utf-8", "surrogateescape")
+            return _octets(name, "utf-8")
         except UnicodeEncodeError as error:
             raise ValueError("not a mailbox name: it has surrogates") from error
-    return _TO_ENCODE.sub(_shift, name).replace(_RAW_AMPERSAND, "&").encode("ascii", "surrogateescape")
+    return _octets(_TO_ENCODE.sub(_shift, name), "ascii")
+
+
+def _octets(text: str, encoding: str) -> bytes:
+    """The text encoded, its raw octets as they are. UnicodeEncodeError for any other lone surrogate."""
+    pieces = []
+    at = 0
+    for found in _RAW.finditer(text):
+        pieces += [text[at : found.start()].encode(encoding), bytes([ord(found[0]) & 0xFF])]
+        at = found.end()
+    return b"".join((*pieces, text[at:].encode(encoding)))
 
 
 def _shift(found: re.Match[str]) -> str:
@@ -79,4 +88,4 @@ def _shift(found: re.Match[str]) -> str:
 
 def printable(name: str) -> str:
     """The name for people: lone surrogates as the octets they stand for."""
-    return _LONE.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", name)
+    return _RAW.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", name)

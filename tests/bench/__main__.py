@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +80,10 @@ class Bench:
         # A process that grew before it became the program would count as the program's memory: a small one starts it.
         clean = {key: value for key, value in os.environ.items() if key not in {"SSL_CERT_FILE", "SSL_CERT_DIR"}}
         launched = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", LAUNCHER, *command], env=clean | dict(environment), stdout=subprocess.PIPE, check=True
+            [sys.executable, "-I", "-S", "-c", LAUNCHER, *command],
+            env=clean | dict(environment),
+            stdout=subprocess.PIPE,
+            check=True,
         )
         status, seconds, cpu, memory = launched.stdout.decode().split()[-4:]
         if int(status):

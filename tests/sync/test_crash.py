@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.imap import BARE, ImapServer
+from tests.servers.imap import ALL, BARE, ImapServer
 from tests.servers.mailbox import Mailbox, Message, Store
 from tests.servers.mails import mails
 from tests.servers.pop3 import Pop3Options, Pop3Server
@@ -169,7 +169,7 @@ def test_killed_at_every_effect(tmp_path: Path, kind: str, prepare: Callable[[Wo
     server = (
         Pop3Server(store, options=Pop3Options(uidl=kind == "pop3"))
         if kind.startswith("pop3")
-        else ImapServer(store, **({"capabilities": BARE} if kind == "bare imap" else {}))
+        else ImapServer(store, capabilities=BARE if kind == "bare imap" else ALL)
     )
     with world(tmp_path, store, server) as found, runner() as run:
         prepare(found)
