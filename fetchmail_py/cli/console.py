@@ -10,7 +10,7 @@ import threading
 from typing import IO, TYPE_CHECKING
 
 from fetchmail_py.cli.explain import explain
-from fetchmail_py.errors import FetchmailError
+from fetchmail_py.errors import FetchmailError, StoreError
 from fetchmail_py.report import Alert, Arrival, CheckLine, Event, Notice, Progress, Report
 
 if TYPE_CHECKING:
@@ -237,5 +237,8 @@ def _write(stream: IO[str] | None, text: str) -> None:
         stream.flush()
     except (BrokenPipeError, ValueError):
         return
+    except OSError as error:
+        if stream is sys.stdout:
+            raise StoreError.from_os_error(error, "writing the result", "standard output") from error
 
 

@@ -1,0 +1,155 @@
+"""The command line as a process: exit statuses, streams, JSON, silence, what it imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fetchmail_py.cli.app import globals_first
+from fetchmail_py.cli.console import safe, size_of
+from tests.servers.imap import ImapServer
+from tests.servers.mailbox import Store
+from tests.servers.mails import mails
+from tests.servers.pop3 import Pop3Server
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home with two accounts that work, and one behind a closed port."""
+    store = Store()
+    for data in mails(12):
+        store.append(data)
+    with socket.socket() as closed, ImapServer(store) as imap, Pop3Server(store) as pop3:
+        closed.bind(("127.0.0.1", 0))
+        (tmp_path / "c.toml").write_text(
+            f'[defaults]\nhost = "localhost"\ntls = "none"\npassword_env = "P"\n'
+            f'[accounts.work]\nport = {imap.port}\nuser = "ann"\nmode = "backup"\nmaildir = "{tmp_path}/work"\n'
+            f'[accounts.isp]\nprotocol = "pop3"\nport = {pop3.port}\nuser = "ann"\nkeep = "forever"\nmaildir = "{tmp_path}/isp"\n'
+            f'[accounts.down]\nport = {closed.getsockname()[1]}\nuser = "ann"\nmode = "backup"\nmaildir = "{tmp_path}/down"\n'
+            f'[accounts.patient]\nport = {closed.getsockname()[1]}\nuser = "ann"\nmode = "backup"\nmaildir = "{tmp_path}/patient"\n'
+            "report_after = 3\n"
+        )
+        yield tmp_path
+
+
+def run(home: Path, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "P": "secret",
+        "FETCHMAIL_PY_CONFIG": str(home / "c.toml"),
+        "XDG_STATE_HOME": str(home / "state"),
+        "PYTHONPATH": str(Path(__file__).parent.parent.parent),
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+    }
+    command = [sys.executable, *(["-X", "importtime"] if options.get("importtime") else []), "-m", "fetchmail_py", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+
+
+def test_a_cron_job_that_succeeds_says_nothing(home: Path) -> None:
+    for words in (("sync", "work", "isp"), ("sync", "work"), ("-q", "sync", "isp")):
+        done = run(home, *words)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_what_went_wrong_is_said_with_account_and_remedy(home: Path) -> None:
+    done = run(home, "sync")
+    assert done.returncode == 69
+    assert done.stdout == ""
+    first, second = done.stderr.splitlines()
+    assert first.startswith("fetchmail-py: down: cannot connect to localhost port ")
+    assert second == "  check `host`, `port` and the network"
+    assert len(list((home / "work/INBOX/new").iterdir())) == 12, "the others are done all the same"
+
+
+def test_json(home: Path) -> None:
+    done = run(home, "sync", "--json", "--jobs", "1")
+    reports = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [report["account"] for report in reports] == ["work", "isp", "down", "patient"]
+    assert [report["ok"] for report in reports] == [True, True, False, False]
+    assert reports[2]["error"].keys() == {"kind", "message", "hint", "mailbox"}
+    assert reports[0].keys() >= {
+        "account", "ok", "error", "mailboxes", "downloaded", "downloaded_bytes", "uploaded", "flags_pushed", "flags_pulled",
+        "moved_local", "moved_remote", "deleted_local", "deleted_remote", "deferred", "seconds",
+    }  # fmt: skip
+    status = [json.loads(line) for line in run(home, "status", "--json").stdout.splitlines()]
+    assert [account["messages"] for account in status] == [12, 12, 0, 0]
+
+
+def test_report_after(home: Path) -> None:
+    assert [run(home, "sync", "patient").returncode for _ in range(4)] == [0, 0, 69, 69]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (["sync", "nobody"], 2, "no account or group 'nobody'"),
+        (["sync", "isp/INBOX"], 2, "no mailboxes"),
+        (["sync", "--no-such-option"], 2, "No such option"),
+        (["nonsense"], 2, "No such command"),
+        (["-v", "-q", "sync"], 2, "exclude each other"),
+        (["backup", "http://x@y", "d"], 2, "no source"),
+        (["backup", "imaps://x:secret@y", "d"], 2, "can be read by everybody"),
+        (["backup", "work", "work"], 2, "is the maildir of"),
+        (["--config", "/nonexistent", "sync"], 78, "no configuration"),
+        (["sync", "work/Nope"], 78, "no mailbox"),
+        (["login", "work"], 78, "password_env"),
+    ],
+)
+def test_wrong_usage_and_configuration(home: Path, words: list[str], status: int, says: str) -> None:
+    done = run(
+        home,
+        *[word if word != "work" or words[0] != "backup" or index != 2 else str(home / "work") for index, word in enumerate(words)],
+    )
+    assert done.returncode == status, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_version_and_help(home: Path) -> None:
+    assert run(home, "--version").stdout.startswith("fetchmail-py ")
+    helped = run(home, "--help")
+    assert helped.returncode == 0
+    for command in ("sync", "backup", "status", "check", "login", "logout"):
+        assert command in helped.stdout
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "> /dev/full", "2> /dev/full"])
+def test_streams_that_are_closed_or_full(home: Path, closed: str) -> None:
+    script = f"exec {sys.executable} -m fetchmail_py sync work isp --json {closed}"
+    environment = {"P": "secret", "FETCHMAIL_PY_CONFIG": str(home / "c.toml"), "XDG_STATE_HOME": str(home / "state")}
+    environment["PYTHONPATH"] = str(Path(__file__).parent.parent.parent)
+    done = subprocess.run(["/bin/sh", "-c", script], env=environment, capture_output=True, check=False)
+    assert done.returncode == (74 if closed == "> /dev/full" else 0), done.stderr
+    assert b"Traceback" not in done.stderr
+    assert len(list((home / "work/INBOX/new").iterdir())) == 12
+
+
+def test_a_run_imports_only_what_it_needs(home: Path) -> None:
+    run(home, "sync", "work", "isp")
+    done = run(home, "sync", "work", "isp", importtime=True)
+    assert done.returncode == 0
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "typer" in imported
+    assert not imported & {"rich", "mailparser", "keyring", "pydantic", "email_validator", "asyncio", "tempfile"}
+
+
+def test_options_may_stand_behind_the_command() -> None:
+    assert globals_first(["sync", "a", "-v", "--json"]) == ["-v", "--json", "sync", "a"]
+    assert globals_first(["backup", "--", "-v", "d"]) == ["backup", "--", "-v", "d"]
+
+
+def test_nothing_steers_the_terminal() -> None:
+    assert safe("a\x1b[2Jb\r\n\u202ec\udcff") == "a\\x1b[2Jb\\r\\n\\u202ec\\udcff"
+    assert safe("Grüße 日本") == "Grüße 日本"
+
+
+@pytest.mark.parametrize(("octets", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (123456, "123 KB"), (5e9, "5.0 GB")])
+def test_sizes(octets: float, text: str) -> None:
+    assert size_of(octets) == text

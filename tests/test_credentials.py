@@ -1,0 +1,142 @@
+"""Passwords: every source, their order, once only, and never shown."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import keyring
+import pytest
+from keyring.backend import KeyringBackend
+from keyring.errors import KeyringLocked, PasswordDeleteError
+
+from fetchmail_py import credentials
+from fetchmail_py.config import Account
+from fetchmail_py.credentials import remove_password, secret_for, store_password
+from fetchmail_py.errors import CredentialError
+
+ACCOUNT = Account(name="work", protocol="imap", host="h", port=993, tls="implicit", user="ann", maildir="/m")
+SECRET = "correct horse"
+
+
+class Drawer(KeyringBackend):
+    """A keyring in memory."""
+
+    priority = 1.0  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self.passwords: dict[tuple[str, str], str] = {}
+        self.locked = False
+
+    def get_password(self, service: str, username: str) -> str | None:
+        if self.locked:
+            raise KeyringLocked("locked")
+        return self.passwords.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.passwords[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        if self.passwords.pop((service, username), None) is None:
+            raise PasswordDeleteError("none")
+
+
+@pytest.fixture(autouse=True)
+def drawer() -> Iterator[Drawer]:
+    before = keyring.get_keyring()
+    found = Drawer()
+    keyring.set_keyring(found)
+    yield found
+    keyring.set_keyring(before)
+
+
+def secret(account: Account, **environ: str) -> str:
+    return secret_for(account, interactive=False, environ=environ)()
+
+
+class TestCommand:
+    @pytest.mark.parametrize(
+        "command", [("printf", f"{SECRET}\\nsecond line\\n"), f"echo '{SECRET}' | cat", ("printf", f"{SECRET}\\r\\n")]
+    )
+    def test_first_line(self, command: tuple[str, ...] | str) -> None:
+        assert secret(replace(ACCOUNT, password_command=command)) == SECRET
+
+    @pytest.mark.parametrize(
+        ("command", "words"),
+        [
+            (("false",), "status 1"),
+            ("echo no such entry >&2; exit 3", "no such entry"),
+            (("true",), "empty"),
+            (("no-such-program-here",), "cannot run"),
+            ("printf 'a\\0b'", "NUL"),
+            ("yes | head -c 100000", "more than a password"),
+        ],
+    )
+    def test_errors(self, command: tuple[str, ...] | str, words: str) -> None:
+        with pytest.raises(CredentialError, match=words):
+            secret(replace(ACCOUNT, password_command=command))
+
+    def test_one_that_hangs_is_killed_with_its_children(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(credentials, "COMMAND_TIMEOUT", 0.2)
+        with pytest.raises(CredentialError, match="no answer"):
+            secret(replace(ACCOUNT, password_command="cat < /dev/zero > /dev/null & cat < /dev/zero > /dev/null"))
+
+
+def test_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(SECRET + "\nnot this\n")
+    file.chmod(0o644)
+    account = replace(ACCOUNT, password_file=str(file))
+    with pytest.raises(CredentialError, match="read by others") as caught:
+        secret(account)
+    assert "chmod 600" in str(caught.value.hint)
+    file.chmod(0o600)
+    assert secret(account) == SECRET
+    with pytest.raises(CredentialError, match="No such file"):
+        secret(replace(ACCOUNT, password_file=str(tmp_path / "no")))
+
+
+def test_environment() -> None:
+    account = replace(ACCOUNT, password_env="MAIL")
+    assert secret(account, MAIL=SECRET) == SECRET
+    with pytest.raises(CredentialError, match="MAIL is not set"):
+        secret(account)
+
+
+def test_systemd_then_keyring_then_nothing(tmp_path: Path, drawer: Drawer) -> None:
+    with pytest.raises(CredentialError, match="no password for ann at h") as caught:
+        secret(ACCOUNT)
+    assert "fetchmail-py login work" in str(caught.value.hint)
+    store_password(ACCOUNT, SECRET)
+    assert secret(ACCOUNT) == SECRET
+    (tmp_path / "work").write_text("from systemd\n")
+    assert secret(ACCOUNT, CREDENTIALS_DIRECTORY=str(tmp_path)) == "from systemd"
+    assert remove_password(ACCOUNT)
+    assert not remove_password(ACCOUNT)
+    drawer.locked = True
+    with pytest.raises(CredentialError, match="locked"):
+        secret(ACCOUNT)
+
+
+def test_asked_for_once_by_many(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    found = secret_for(replace(ACCOUNT, password_command=f"echo x >> {count}; echo {SECRET}"), interactive=False)
+    threads = [threading.Thread(target=found) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found() == SECRET
+    assert count.read_text() == "x\n"
+
+
+def test_never_shown() -> None:
+    account = replace(ACCOUNT, password=SECRET)
+    found = secret_for(account, interactive=False)
+    assert found() == SECRET
+    assert SECRET not in repr(found) + repr(account)
+    with pytest.raises(CredentialError) as caught:
+        secret(replace(ACCOUNT, password_command=f"echo {SECRET}; exit 1"))
+    assert SECRET not in f"{caught.value.detail} {caught.value.hint}"
