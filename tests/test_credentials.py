@@ -24,7 +24,7 @@ SECRET = "correct horse"
 class Drawer(KeyringBackend):
     """A keyring in memory."""
 
-    priority = 1.0  # type: ignore[assignment]
+    priority = 1.0
 
     def __init__(self) -> None:
         self.passwords: dict[tuple[str, str], str] = {}

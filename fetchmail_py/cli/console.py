@@ -238,6 +238,8 @@ def _write(stream: IO[str] | None, text: str) -> None:
     except (BrokenPipeError, ValueError):
         return
     except OSError as error:
+        # What is still in its buffer cannot be written either: the interpreter must not try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if stream is sys.stdout:
             raise StoreError.from_os_error(error, "writing the result", "standard output") from error
 
