@@ -115,14 +115,7 @@ def _usage_or_defect(defect: Exception, console: Console) -> int:
     if callable(show) and hasattr(defect, "exit_code"):
         show()
         return ExitStatus.USAGE
-    if console.verbose:
-        import traceback  # noqa: PLC0415
-
-        console.err("".join(traceback.format_exception(defect)).rstrip())
-    console.problem(
-        f"a defect in the program: {type(defect).__name__}: {defect}",
-        "nothing is lost; run it again with -v and report what it says" if not console.verbose else "please report the lines above",
-    )
+    console.defect(defect)
     return ExitStatus.DEFECT
 
 

@@ -74,7 +74,8 @@ class Console:
 
     def json(self, document: object) -> None:
         """One object on a line of its own."""
-        self.out(json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8"))
+        # In ASCII: valid in every locale, and nothing in it steers a terminal.
+        self.out(json.dumps(document))
 
     def error(self, error: FetchmailError, account: str | None = None) -> None:
         """What went wrong, and what to do about it."""
@@ -87,6 +88,19 @@ class Console:
         self.err(where + safe(message))
         if hint:
             self.err(f"  {safe(hint)}")
+
+    def defect(self, error: BaseException, account: str | None = None) -> None:
+        """What should not have happened. Without local variables, which hold passwords."""
+        if self.verbose:
+            import traceback  # noqa: PLC0415
+
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                self.err(safe(line))
+        self.problem(
+            f"a defect in the program: {type(error).__name__}: {error}",
+            "please report the lines above" if self.verbose else "nothing is lost; run it again with -v and report what it says",
+            account,
+        )
 
     # -- a run -------------------------------------------------------------------------------------------------------
 
@@ -107,7 +121,7 @@ class Console:
             from fetchmail_py.cli.progress import Bars  # noqa: PLC0415
 
             self._bars = Bars()
-        self._bars.show(event)
+        self._bars.show(event._replace(mailbox=safe(event.mailbox)))
 
     def _without_bars(self) -> None:
         if self._bars is not None:

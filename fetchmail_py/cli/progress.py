@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -14,31 +16,32 @@ from rich.progress import (
 
 from fetchmail_py import report
 
-PER_SECOND = 10
-
+PERIOD = 0.1
+"""Seconds between two drawings: whoever looks sees no more."""
 
 
 class Bars:
-    """The bars of all accounts. The caller sees to it that one thread at a time is here."""
+    """The bars of all accounts. The caller sees to it that one thread at a time is here, and that names are safe to show."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, TaskID] = {}
+        self._drawn = 0.0
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            # Not as markup: "[Gmail]/All Mail" is a name.
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[size]}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
-            refresh_per_second=PER_SECOND,
             transient=True,
             auto_refresh=False,
         )
         self._started = False
 
     def show(self, event: report.Progress) -> None:
-        """Where an account is."""
+        """Where an account is; drawn if the last drawing is not too recent."""
         task = self._tasks.get(event.account)
         if task is None:
             task = self._tasks[event.account] = self._progress.add_task(
@@ -49,6 +52,10 @@ class Bars:
             self._started = True
         elapsed = self._progress.tasks[self._progress.task_ids.index(task)].elapsed or 0.0
         rate = f"{event.octets / elapsed / 1e6:.1f} MB/s" if elapsed > 0.2 else ""
+        now = time.monotonic()
+        due = now - self._drawn >= PERIOD
+        if due:
+            self._drawn = now
         where = f"{event.account}/{event.mailbox}" if event.mailbox else event.account
         self._progress.update(
             task,
@@ -57,7 +64,7 @@ class Bars:
             description=where[:40],
             size=f"{event.octets / 1e6:.1f} MB",
             rate=rate,
-            refresh=True,
+            refresh=due,
         )
 
     def pause(self) -> None:

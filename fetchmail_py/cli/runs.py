@@ -13,7 +13,7 @@ from types import FrameType
 from fetchmail_py.cli.console import Console
 from fetchmail_py.config import Account
 from fetchmail_py.credentials import secret_for
-from fetchmail_py.errors import ExitStatus
+from fetchmail_py.errors import ExitStatus, Scope
 from fetchmail_py.report import Report
 from fetchmail_py.sync.run import Options, StopFlag, run_account
 
@@ -24,10 +24,13 @@ JOBS = 4
 @contextmanager
 def signals(stop: StopFlag) -> Iterator[None]:
     """SIGINT and SIGTERM ask the run to end, once; a second one ends the process at once."""
+    asked = False
 
     def handle(number: int, _: FrameType | None) -> None:
-        if stop.signal is not None:
+        nonlocal asked
+        if asked:
             os._exit(128 + number)
+        asked = True
         # In a thread: the handler runs between two steps of this one, which may hold what a waker needs.
         threading.Thread(target=stop.set, args=(number,), name="stop", daemon=True).start()
 
@@ -47,7 +50,7 @@ class Job:
         self.options = options
         self.remember_as = remember_as
         self.report: Report | None = None
-        self.defect: BaseException | None = None
+        self.defect: Exception | None = None
         self.done = threading.Event()
 
 
@@ -66,7 +69,7 @@ def run_jobs(jobs: Sequence[Job], console: Console, width: int | None) -> int:
                 return
             try:
                 _run(job, console, stop, interactive=interactive)
-            except BaseException as defect:  # noqa: BLE001 - raised again in the main thread
+            except Exception as defect:  # noqa: BLE001 - told in its turn: the other accounts have nothing to do with it
                 job.defect = defect
             finally:
                 job.done.set()
@@ -79,11 +82,7 @@ def run_jobs(jobs: Sequence[Job], console: Console, width: int | None) -> int:
         try:
             for job in jobs:
                 job.done.wait()
-                if job.defect is not None:
-                    raise job.defect
-                assert job.report is not None
-                ended = _tell(job, job.report, console)
-                status = status or ended
+                status = status or _tell(job, console)
         finally:
             for thread in threads:
                 thread.join()
@@ -111,8 +110,20 @@ def _run(job: Job, console: Console, stop: StopFlag, *, interactive: bool) -> No
             console.problem(trouble, account=account.name)
 
 
-def _tell(job: Job, report: Report, console: Console) -> ExitStatus:
-    failure = report.failure
-    patient = failure is not None and failure.retryable and report.failures < job.account.report_after
+def _tell(job: Job, console: Console) -> ExitStatus:
+    report = job.report
+    if job.defect is not None or report is None:
+        console.end_progress(job.account.name)
+        console.defect(job.defect or SystemExit("the account's thread ended"), job.account.name)
+        return ExitStatus.DEFECT
+    patient = _patient(report, job.account.report_after)
     console.report(report, dry_run=job.options.dry_run, silent=patient)
     return ExitStatus.OK if patient else report.exit_status
+
+
+def _patient(report: Report, report_after: int) -> bool:
+    """Whether a failure is not worth a word yet: it may pass by itself, and has not come often enough."""
+    error = report.error
+    if error is None or report.stops or error.scope is Scope.RUN:  # whoever sent a signal is told that it was heeded
+        return False
+    return error.retryable and report.failures < report_after

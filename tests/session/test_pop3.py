@@ -613,6 +613,7 @@ def test_a_password_is_not_sent_in_the_clear() -> None:
     class Remote(Wire):
         encrypted = False
         loopback = False
+        confidential = False
 
     session = in_process(Remote(lambda _: b""))
     with pytest.raises(TlsError, match="not encrypted"):
