@@ -42,8 +42,7 @@ class TestOneMessage:
             # RFC 7628, 4.1; and the saslname of RFC 5801, 4.
             (
                 exchange("OAUTHBEARER", "user@example.com", "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="),
-                "n,a=user@example.com,\1host=server.example.com\1port=143\1"
-                "auth=Bearer vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==\1\1",
+                "n,a=user@example.com,\1host=server.example.com\1port=143\1auth=Bearer vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==\1\1",
             ),
             (
                 exchange("OAUTHBEARER", "a=b,c", "t"),
@@ -143,7 +142,7 @@ class TestScram:
 
     @pytest.mark.parametrize(
         "challenge",
-        ["", "hello", "r=other,s=QSXCR+Q6sek8bf92,i=4096", "s=QSXCR+Q6sek8bf92,i=4096", "r={nonce}x,i=4096", "r={nonce}x,s=&,i=4096"],
+        ["", "hello", "r=other,s=QSXCR+Q6,i=4096", "s=QSXCR+Q6,i=4096", "r={nonce}x,i=4096", "r={nonce}x,s=&,i=4096"],
     )
     def test_a_first_message_that_makes_no_sense(self, name: str, challenge: str) -> None:
         nonce = SCRAM[name][0]
@@ -167,8 +166,7 @@ class TestScram:
 
     def test_a_password_that_saslprep_forbids(self, name: str) -> None:
         with pytest.raises(CredentialError) as caught:
-            tried = exchange(name, secret="a\x07b", nonce=SCRAM[name][0])
-            answer(tried, SCRAM[name][1])
+            exchange(name, secret="a\x07b")
         assert "\x07" not in str(caught.value)
 
 
@@ -193,9 +191,9 @@ class TestEveryMechanism:
 
     def test_it_comes_to_an_end(self, name: str) -> None:
         tried = exchange(name)
+        rounds = [answer] * (sasl.MAX_ROUNDS + 1)
         with pytest.raises(ProtocolError):
-            for _ in range(sasl.MAX_ROUNDS + 1):
-                answer(tried, "x")
+            [ask(tried, "x") for ask in rounds]
 
     @pytest.mark.parametrize("bad", ["a\rb", "a\nb", "a\0b"])
     def test_no_control_characters(self, name: str, bad: str) -> None:
@@ -225,7 +223,10 @@ def test_no_such_mechanism() -> None:
         exchange("DIGEST-MD5")
 
 
-@given(st.sampled_from(sorted(sasl.MECHANISMS)), st.lists(st.one_of(st.binary(max_size=40), st.text(max_size=40).map(str.encode)), max_size=4))
+CHALLENGES = st.one_of(st.binary(max_size=40), st.text(max_size=40).map(str.encode))
+
+
+@given(st.sampled_from(sorted(sasl.MECHANISMS)), st.lists(CHALLENGES, max_size=4))
 def test_any_challenges_give_base64_or_our_errors(name: str, challenges: list[bytes]) -> None:
     tried = exchange(name)
     try:
