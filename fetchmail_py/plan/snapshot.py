@@ -28,7 +28,7 @@ def from_listing(look: Look, known: Collection[Uid]) -> RemoteSnapshot:
         gone = (uid for uid in known if uid not in messages)
     else:
         present = look.present
-        complete = len(present) == look.exists
+        complete = len(present) == look.exists and all(uid in present for uid in messages)
         if complete:
             # What is there, but neither known nor among the changes, was left out of them: it is new all the same.
             left_out = (uid for uid in map(Uid, present) if uid not in known and uid not in messages)
