@@ -96,11 +96,12 @@ class Console:
 
             for line in "".join(traceback.format_exception(error)).splitlines():
                 self.err(safe(line))
-        self.problem(
-            f"a defect in the program: {type(error).__name__}: {error}",
-            "please report the lines above" if self.verbose else "nothing is lost; run it again with -v and report what it says",
-            account,
-        )
+        message = f"a defect in the program: {type(error).__name__}: {error}"
+        hint = "please report the lines above" if self.verbose else "run it again with -v and report what it says"
+        if self.as_json and account is not None:
+            shown = {"kind": "defect", "message": message, "hint": hint, "mailbox": None}
+            self.json({"account": account, "ok": False, "error": shown})
+        self.problem(message, hint, account)
 
     # -- a run -------------------------------------------------------------------------------------------------------
 

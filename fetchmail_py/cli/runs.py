@@ -50,7 +50,7 @@ class Job:
         self.options = options
         self.remember_as = remember_as
         self.report: Report | None = None
-        self.defect: Exception | None = None
+        self.defect: BaseException | None = None
         self.done = threading.Event()
 
 
@@ -69,7 +69,7 @@ def run_jobs(jobs: Sequence[Job], console: Console, width: int | None) -> int:
                 return
             try:
                 _run(job, console, stop, interactive=interactive)
-            except Exception as defect:  # noqa: BLE001 - told in its turn: the other accounts have nothing to do with it
+            except BaseException as defect:  # noqa: BLE001 - told in its turn: the other accounts have nothing to do with it
                 job.defect = defect
             finally:
                 job.done.set()
@@ -82,7 +82,8 @@ def run_jobs(jobs: Sequence[Job], console: Console, width: int | None) -> int:
         try:
             for job in jobs:
                 job.done.wait()
-                status = status or _tell(job, console)
+                ended = _tell(job, console)
+                status = status or ended
         finally:
             for thread in threads:
                 thread.join()
@@ -104,7 +105,7 @@ def _run(job: Job, console: Console, stop: StopFlag, *, interactive: bool) -> No
     if account.on_new is not None and job.report.downloaded and not job.options.dry_run:
         from fetchmail_py.hooks import run_on_new  # noqa: PLC0415
 
-        trouble = run_on_new(account, job.report.downloaded)
+        trouble = run_on_new(account, job.report.downloaded, stop.add_waker)
         if trouble is not None:
             job.report.notices.append(trouble)
             console.problem(trouble, account=account.name)
@@ -112,10 +113,10 @@ def _run(job: Job, console: Console, stop: StopFlag, *, interactive: bool) -> No
 
 def _tell(job: Job, console: Console) -> ExitStatus:
     report = job.report
-    if job.defect is not None or report is None:
-        console.end_progress(job.account.name)
-        console.defect(job.defect or SystemExit("the account's thread ended"), job.account.name)
+    if job.defect is not None:
+        console.defect(job.defect, job.account.name)
         return ExitStatus.DEFECT
+    assert report is not None
     patient = _patient(report, job.account.report_after)
     console.report(report, dry_run=job.options.dry_run, silent=patient)
     return ExitStatus.OK if patient else report.exit_status
