@@ -83,7 +83,10 @@ def compare(
         if pair is None:
             new.add(uid)
         elif pair.stage == Stage.KEPT:
-            delta.returned.append(pair._replace(flags=message.flags))
+            if local is None or pair.key in local:
+                delta.returned.append(pair._replace(flags=message.flags))
+            else:
+                new.add(uid)
         elif mode == OFFLINE:
             delta.stored.append(uid)
         elif local is None or pair.key in local:
@@ -98,7 +101,7 @@ def compare(
         _compare_local(mode, delta, pairs, local, changed, gone, new)
     if mode == OFFLINE and remote is None:
         # The server shows what it showed last time: what we had told it to delete is still there.
-        delta.stored.extend(uid for uid, pair in pairs.items() if pair.stage in {Stage.PAIRED, Stage.DELETING})
+        delta.stored.extend(uid for uid, pair in pairs.items() if uid > 0 and pair.stage in {Stage.PAIRED, Stage.DELETING})
     delta.new = sorted(new, reverse=True)
     return delta
 
@@ -117,7 +120,7 @@ def _compare_local(
             continue
         flags = local.get(pair.key)
         if flags is None:
-            if uid < 0 or pair.stage == Stage.KEPT:
+            if uid < 0 or (pair.stage == Stage.KEPT and uid not in changed):
                 delta.lost.append(pair)
             elif pair.stage == Stage.PAIRED and (mode != OFFLINE or uid in delta.stored):
                 # Stored once, but its file is no longer here: the server still has it.
@@ -196,8 +199,10 @@ def plan_account(
             if gone:
                 deletions.append(Forget(name, tuple(pair.uid for pair in gone)))
             remove = sorted({*delta.stored, *new})
-            if remove:
+            if remove and may_delete:
                 deletions.append(DeleteRemote(name, tuple(remove)))
+            elif remove:
+                notices.append((name, f"{len(remove)} messages stay at the server in this run"))
         elif mode == BACKUP:
             kept = tuple(pair.uid for pair in gone if pair.stage != Stage.KEPT)
             if kept:
