@@ -35,7 +35,8 @@ NOT_YET: Mapping[str, str] = {
 }
 """Keys that users may know of and that this version does not have."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 _DURATION = re.compile(r"(\d{1,9})(s|m|h|d|w)?")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LOOPBACK = re.compile(r"localhost|.*\.localhost|127(\.\d{1,3}){3}|::1|\[::1\]", re.IGNORECASE)
@@ -168,11 +169,17 @@ def load(file: str | None, environ: Mapping[str, str]) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"is no valid TOML: {error}", file=path) from error
     config = parse(document, path)
-    if readable_by_others and any(account.password is not None for account in config.accounts.values()):
+    if readable_by_others and _holds_password(document):
         raise ConfigError(
             "holds a password and can be read by others", file=path, hint=f"chmod 600 {path}, or use password_command"
         )
     return config
+
+
+def _holds_password(document: Mapping[str, object]) -> bool:
+    accounts = document.get("accounts")
+    tables = [document.get("defaults"), *(accounts.values() if isinstance(accounts, dict) else ())]
+    return any(isinstance(table, dict) and "password" in table for table in tables)
 
 
 def parse(document: Mapping[str, object], file: str | None) -> Config:
@@ -181,15 +188,17 @@ def parse(document: Mapping[str, object], file: str | None) -> Config:
         if key not in {"defaults", "groups", "accounts"}:
             raise _unknown(file, key, ("defaults", "groups", "accounts"))
     defaults = _table(document, "defaults", file)
-    for key in defaults:
+    for key, value in defaults.items():
         if key not in _KEYS or key in {"user", "maildir"}:
             _refuse_not_yet(file, f"defaults.{key}", key)
             raise _unknown(file, f"defaults.{key}", [name for name in _KEYS if name not in {"user", "maildir"}])
+        # Also one that fits none of the accounts there are now.
+        _converted(key, value, _Place(file, f"defaults.{key}"))
     accounts: dict[str, Account] = {}
     for name, table in _table(document, "accounts", file).items():
         if not _NAME.fullmatch(name):
             raise ConfigError(
-                f"{name!r} is no account name: letters, digits, '-', '_' and '.', the first a letter or a digit",
+                f"{name!r} is no account name: letters, digits, '-', '_' and '.', the first neither '-' nor '.'",
                 file=file,
                 key=f"accounts.{name}",
             )
@@ -218,9 +227,20 @@ class _Place(NamedTuple):
 def _text(value: object, place: _Place) -> str:
     if not isinstance(value, str) or not value:
         raise place.error("must be a text in quotes, and not empty")
-    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+    return _plain(value, place)
+
+
+def _plain(value: str, place: _Place) -> str:
+    if _CONTROL.search(value):
         raise place.error("holds a control character")
     return value
+
+
+def _host(value: object, place: _Place) -> str:
+    text = _text(value, place)
+    if re.search(r"[\s/@]", text) or (text.count(":") == 1):
+        raise place.error("must be a name or an address, and nothing else: port, user and tls have keys of their own")
+    return text
 
 
 def _path(value: object, place: _Place) -> str:
@@ -293,17 +313,18 @@ def _fingerprint(value: object, place: _Place) -> bytes:
 
 
 def _command(value: object, place: _Place) -> tuple[str, ...] | str:
-    if isinstance(value, str) and value.strip():
+    words = [str(word) for word in (value if isinstance(value, list) else [value]) if isinstance(word, str) and "\0" not in word]
+    if isinstance(value, str) and words and value.strip():
         return value
-    if isinstance(value, list) and value and all(isinstance(word, str) for word in value) and value[0]:
-        return tuple(str(word) for word in value)
+    if isinstance(value, list) and words and len(words) == len(value) and words[0]:
+        return tuple(words)
     raise place.error("must be a list (a command and its arguments), or a text for the shell")
 
 
 def _patterns(value: object, place: _Place) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(item, str) and item.strip("!") for item in value):
         raise place.error('must be a list of patterns, such as ["*", "!Spam"]')
-    return tuple(str(item) for item in value)
+    return tuple(_plain(item, place) for item in value)
 
 
 def _map(value: object, place: _Place) -> dict[str, str]:
@@ -313,7 +334,7 @@ def _map(value: object, place: _Place) -> dict[str, str]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise place.error(f"two mailboxes would be {twice!r}: it must be one-to-one")
-    return {str(source): str(to) for source, to in value.items()}
+    return {_plain(source, place): _plain(to, place) for source, to in value.items()}
 
 
 def _compress(value: object, place: _Place) -> bool | None:
@@ -334,7 +355,7 @@ def _environment(value: object, place: _Place) -> str:
 _COMMON: dict[str, Callable[[object, _Place], object]] = {
     "provider": _text,
     "protocol": _one_of("imap", "pop3"),
-    "host": _text,
+    "host": _host,
     "port": _number(1, 65535),
     "tls": _one_of("implicit", "starttls", "none"),
     "allow_cleartext": _truth,
@@ -368,6 +389,9 @@ _KEYS = _COMMON | _IMAP | _POP3
 
 def _account(name: str, table: Mapping[str, object], defaults: Mapping[str, object], file: str | None) -> Account:
     where = f"accounts.{name}"
+    if "protocol" in table:
+        # First: which keys there may be depends on it.
+        _converted("protocol", table["protocol"], _Place(file, f"{where}.protocol"))
     protocol = table.get("protocol", defaults.get("protocol", "imap"))
     own = _IMAP if protocol == "imap" else _POP3
     values: dict[str, object] = {}
@@ -383,6 +407,8 @@ def _account(name: str, table: Mapping[str, object], defaults: Mapping[str, obje
         # An account's own password replaces whatever way the defaults have of getting one.
         if key not in values and (key in _COMMON or key in own) and not (has_source and key in _SOURCES):
             values[key] = _converted(key, value, _Place(file, f"defaults.{key}"))
+    if "provider" in table and "host" not in table:
+        values.pop("host", None)  # the account's own provider names another than the defaults
     _fill_in(values, where, file)
     _check_together(values, where, file)
     known = {entry.name for entry in fields(Account)}
@@ -465,12 +491,14 @@ def _groups(table: Mapping[str, object], accounts: Mapping[str, Account], file: 
     groups: dict[str, tuple[str, ...]] = {}
     for name, members in table.items():
         place = _Place(file, f"groups.{name}")
+        if not _NAME.fullmatch(name):
+            raise place.error("is no name: letters, digits, '-', '_' and '.', the first neither '-' nor '.'")
         if name in accounts:
             raise place.error("is the name of an account too")
         if not isinstance(members, list) or not members:
             raise place.error('must be a list of accounts, such as ["work", "home"]')
         for member in members:
-            if member not in accounts:
+            if not isinstance(member, str) or member not in accounts:
                 raise place.error(f"{member!r} is no account; there are: {', '.join(accounts)}{_meant(member, tuple(accounts))}")
         groups[name] = tuple(str(member) for member in members)
     return groups
@@ -542,6 +570,8 @@ def account_from_url(url: str, maildir: str, **settings: object) -> tuple[Accoun
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ConfigError(f"not a URL of a server: {error}") from error
+    if parts.query or parts.fragment:
+        raise ConfigError("'?' and '#' mean nothing here; in a user name they are written %3F and %23")
     if not host:
         raise ConfigError(f"the URL names no host: {scheme}://USER@HOST")
     table: dict[str, object] = {
@@ -554,6 +584,8 @@ def account_from_url(url: str, maildir: str, **settings: object) -> tuple[Accoun
     mailbox = unquote(path) or None
     if mailbox is not None and protocol == "pop3":
         raise ConfigError("a POP3 account has no mailboxes: leave the path out of the URL")
+    if mailbox is not None:
+        _plain(mailbox, _Place(None, "the mailbox in the URL"))
     return _account("backup", table, {}, None), mailbox
 
 

@@ -82,6 +82,16 @@ def test_keep(keep: str, seconds: float | None) -> None:
         ({"tls_fingerprint": "sha1:00"}, "accounts.a.tls_fingerprint", "64 hexadecimal"),
         ({"provider": "gmial"}, "accounts.a.provider", 'did you mean "gmail"'),
         ({"connections": 0}, "accounts.a.connections", "from 1 to 16"),
+        ({"protocol": "pop", "keep": "0"}, "accounts.a.protocol", "imap, pop3"),
+        ({"protocol": ["imap"]}, "accounts.a.protocol", "imap, pop3"),
+        ({"host": "imap.example.org:993"}, "accounts.a.host", "keys of their own"),
+        ({"host": "imaps://imap.example.org"}, "accounts.a.host", "keys of their own"),
+        ({"mailboxes": ["*", "!a\r\nb"]}, "accounts.a.mailboxes", "control character"),
+        ({"map": {"a\n": "x"}}, "accounts.a.map", "control character"),
+        ({"map": {"a": "x\x9b"}}, "accounts.a.map", "control character"),
+        ({"on_new": ["notmuch", "a\0b"]}, "accounts.a.on_new", "list"),
+        ({"password_command": "\0"}, "accounts.a.password_command", "list"),
+        ({"password_command": [1]}, "accounts.a.password_command", "list"),
     ],
 )
 def test_an_error_names_file_key_and_what_is_allowed(changes: dict[str, object], key: str, words: str) -> None:
@@ -109,6 +119,11 @@ def test_what_is_required(missing: str) -> None:
         {"accounts": {"a": IMAP}, "groups": {"a": ["a"]}},
         {"accounts": {"a": IMAP}, "groups": {"g": ["b"]}},
         {"accounts": {"a": IMAP}, "groups": {"g": []}},
+        {"accounts": {"a": IMAP}, "groups": {"g": [["a"]]}},
+        {"accounts": {"a": IMAP}, "groups": {"g/h": ["a"]}},
+        {"accounts": {".a": IMAP}},
+        {"accounts": {"a": IMAP}, "defaults": {"keep": "soon"}},
+        {"accounts": {"a": IMAP}, "defaults": []},
         {"accounts": {"a": IMAP}, "defaults": {"user": "x"}},
         {"accounts": {"a": IMAP, "b": IMAP}},
         {"accounts": {"a": IMAP, "b": IMAP | {"maildir": "/m/work/below"}}},
@@ -132,6 +147,12 @@ def test_defaults_apply_where_they_fit_and_an_account_wins() -> None:
     ).accounts
     assert (found["a"].timeout, found["a"].mode, found["a"].password_env) == (10.0, "backup", "P")
     assert (found["b"].timeout, found["b"].keep, found["b"].password_env) == (20.0, None, None)
+
+
+def test_an_account_s_own_provider_beats_the_host_of_the_defaults() -> None:
+    own = {key: value for key, value in IMAP.items() if key != "host"} | {"provider": "fastmail"}
+    found = parse({"defaults": {"host": "localhost"}, "accounts": {"a": own, "b": own | {"host": "h", "maildir": "/b"}}}, None)
+    assert [account.host for account in found.accounts.values()] == ["imap.fastmail.com", "h"]
 
 
 def test_targets() -> None:
@@ -167,6 +188,11 @@ class TestFile:
         file.chmod(0o600)
         assert load(str(file), {}).accounts["a"].password == "hunter2"
         assert "hunter2" not in repr(load(str(file), {}))
+        file.write_text('[defaults]\npassword="hunter2"\n' + file.read_text().replace("password=", "password_env="))
+        assert load(str(file), {}).accounts["a"].password is None
+        file.chmod(0o640)
+        with pytest.raises(ConfigError, match="read by others"):
+            load(str(file), {})
 
     def test_where_it_is_looked_for(self) -> None:
         assert default_file({"FETCHMAIL_PY_CONFIG": "/c"}) == "/c"
@@ -201,6 +227,9 @@ class TestUrl:
             ("imaps://a@", "no host"),
             ("imaps://a@h:x", "not a URL"),
             ("pop3s://a@h/INBOX", "no mailboxes"),
+            ("imaps://a@h?x", "mean nothing"),
+            ("imaps://a@h/a%0D%0Ab", "control character"),
+            ("imaps://a%00@h", "control character"),
         ],
     )
     def test_bad(self, url: str, words: str) -> None:
