@@ -31,10 +31,10 @@ from fetchmail_py.wire.pop3 import Capabilities, Reply, ReplyDecoder
 
 __all__ = ["Capabilities", "NotRetrieved", "Pop3Session", "Retrieved", "refusal"]
 
-WINDOW: Final = 64
-"""Commands under way at once. They go out half a window at a time: few system calls, and less than the 512 octets that even
-the smallest server reads at once."""
-WINDOW_OCTETS: Final = 4 * 1024 * 1024
+WINDOW: Final = 512
+"""Commands under way at once. They go out half a window at a time, some 3 KB: few system calls, and far less than what fits
+into the smallest buffer between two machines, so that neither side waits for the other to read."""
+WINDOW_OCTETS: Final = 8 * 1024 * 1024
 """Announced octets under way at once, but for a single larger message."""
 PROGRESS_OCTETS: Final = 4096
 """Within one `timeout` a line or this many octets must come, or the server counts as silent."""

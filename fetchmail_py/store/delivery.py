@@ -18,6 +18,8 @@ from fetchmail_py.store.durable import write_all
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DOING = "writing the message"
+GATHER = 512 * 1024
+"""Octets that are put together before they are looked at: TLS gives 16 KB at a time, and each look has its price."""
 _OLDEST, _NEWEST = -(2**31), 2**32 - 1
 """What every file system can hold, POSIX seconds: 1901 to 2106. A date outside is brought to the nearer end."""
 
@@ -83,6 +85,8 @@ class Delivery:
         self._line_ends = 0
         self._size = 0
         self._wire_size = 0
+        self._gathered: list[bytes] = []
+        self._gathered_size = 0
 
     def __enter__(self) -> Self:
         return self
@@ -93,8 +97,12 @@ class Delivery:
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """The next octets as they are on the wire, in pieces of any size. StoreError: the message is not stored."""
         self._wire_size += len(chunk)
+        self._gathered.append(bytes(chunk))
+        self._gathered_size += len(chunk)
+        if self._gathered_size < GATHER:
+            return
         try:
-            self._take(bytes(chunk))
+            self._take_gathered()
         except OSError as error:
             self.discard()
             raise StoreError.from_os_error(error, _DOING, self._path) from error
@@ -105,6 +113,7 @@ class Delivery:
     def finish(self) -> Delivered:
         """The message is complete, in `tmp`, not yet durable."""
         try:
+            self._take_gathered()
             if self._carry and not self._raw:
                 self._turn_back()
                 self._put(self._carry)
@@ -135,6 +144,10 @@ class Delivery:
             with contextlib.suppress(OSError):
                 os.close(fd)
             _discard(self._path)
+
+    def _take_gathered(self) -> None:
+        gathered, self._gathered, self._gathered_size = self._gathered, [], 0
+        self._take(b"".join(gathered))
 
     def _take(self, chunk: bytes) -> None:
         whole = self._carry + chunk if self._carry else chunk

@@ -331,6 +331,11 @@ class StateDb:
             ).fetchone()
         return int(row[0])
 
+    def count_at(self, mailbox: int, stage: int) -> int:
+        """How many messages of a mailbox are at a stage."""
+        row = self._run("SELECT count(*) FROM message WHERE mailbox = ? AND stage = ?", (mailbox, stage)).fetchone()
+        return int(row[0])
+
     def add_arriving(
         self, mailbox: int, arrivals: Iterable[tuple[Uid, Flags, int | None, Delivered]], stage: int = Stage.ARRIVING
     ) -> None:

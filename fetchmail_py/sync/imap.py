@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from fetchmail_py.errors import FetchmailError, SafetyStop, ServerRefused
+from fetchmail_py.errors import FetchmailError, ProtocolError, SafetyStop, ServerRefused
 from fetchmail_py.identity import identity
-from fetchmail_py.model import Coverage, Flags, Look, MailboxName, MessageKey, Pair, Stage, Uid, UidSet
+from fetchmail_py.model import NO_FLAGS, Coverage, Flags, Look, MailboxName, MessageKey, Pair, Stage, Uid, UidSet
 from fetchmail_py.plan import oneway, snapshot
 from fetchmail_py.plan.actions import Action, CreateMailbox, Recognise, RenameMailbox
 from fetchmail_py.plan.matching import LocalCandidate, RemoteCandidate, match
@@ -57,6 +57,8 @@ class ImapRun:
         self.on_event = on_event
         self.note = note
         self.stop = stop
+        self._retry: dict[int, list[Uid]] = defaultdict(list)
+        """UIDs set aside by earlier runs, by mailbox."""
 
     def run(self) -> None:
         """Does it. Raises FetchmailError for what stops the account; what stops one mailbox ends up in the report."""
@@ -118,13 +120,13 @@ class ImapRun:
     def _look(self, session: ImapSession, boxes: list[Box]) -> None:
         """Looks at both sides of every mailbox that may have changed, and compares them with what we knew."""
         state = self.home.state
-        retry: dict[int, list[Uid]] = defaultdict(list)
+        self._retry.clear()
         for row in state.deferred():
             if row.ident.isdigit():
-                retry[row.mailbox].append(Uid(int(row.ident)))
+                self._retry[row.mailbox].append(Uid(int(row.ident)))
         for box in boxes:
             self._look_here(box)
-        known = {box.name: box for box in boxes if not self._unchanged(box, bool(retry.get(box.row.id)))}
+        known = {box.name: box for box in boxes if not self._unchanged(box)}
         again: list[Box] = []
         wanted = [self._known(box) for box in known.values()]
         for asked, found in imap_look.look(session, wanted):
@@ -135,6 +137,8 @@ class ImapRun:
         for asked, found in imap_look.look(session, full):
             self._take(known[asked.name], found, everything=True)
         for box in boxes:
+            if box.snapshot is None and box.files is None and not self._retry.get(box.row.id):
+                continue  # nothing new on either side
             if box.files is not None and not box.pairs:
                 box.pairs = state.pairs(box.row.id)
             box.delta = oneway.compare(
@@ -144,19 +148,30 @@ class ImapRun:
                 box.pairs,
                 None if box.files is None else self._flags_here(box),
                 known=state.count_present(box.row.id),
-                retry=retry.get(box.row.id, ()),
+                retry=self._still_there(box),
                 exempt=bool(box.remote.attributes & _EXEMPT),
             )
 
     def _known(self, box: Box) -> imap_look.Known:
         # What is to be deleted after a download is looked for in full: nothing tells that an old deletion failed.
         everything = self.options.full or not self.home.trusted or self.account.mode == oneway.OFFLINE
+        # Nor does it tell that a message that was set aside, and so is not known, has gone.
+        everything = everything or bool(self._retry.get(box.row.id))
         return imap_look.Known(box.name, box.row.uidvalidity, box.row.highestmodseq, everything=everything)
 
-    def _unchanged(self, box: Box, has_retries: bool) -> bool:
+    def _still_there(self, box: Box) -> list[Uid]:
+        """The messages set aside earlier that are to be tried again; those that have gone meanwhile are forgotten."""
+        uids = self._retry.get(box.row.id, [])
+        if box.look is None or box.snapshot is None or not box.snapshot.complete or box.look.coverage is not Coverage.ALL:
+            return uids
+        listed = box.look.messages
+        self.home.state.undefer(box.row.id, [str(uid) for uid in uids if uid not in listed])
+        return [uid for uid in uids if uid in listed]
+
+    def _unchanged(self, box: Box) -> bool:
         """Whether the server's STATUS is what we know, so that the mailbox need not even be selected."""
         row, remote = box.row, box.remote
-        if self.options.full or not self.home.trusted or not row.settled or has_retries:
+        if self.options.full or not self.home.trusted or not row.settled or self._retry.get(row.id):
             return False
         same = (remote.uidvalidity, remote.uidnext, remote.messages) == (row.uidvalidity, row.uidnext, row.messages)
         # Without MODSEQ a flag may have changed unseen, unless there is no message that could have one.
@@ -164,9 +179,10 @@ class ImapRun:
 
     def _look_here(self, box: Box) -> None:
         """Reads the mailbox's directory, unless nothing in it has changed since it was last read."""
-        if self.account.mode == oneway.OFFLINE and self.home.trusted:
-            return
         row, maildir = box.row, box.maildir
+        if self.account.mode == oneway.OFFLINE and self.home.trusted and not self.home.state.count_at(row.id, Stage.PAIRED):
+            # The server was told to delete all there was, once it was here. What its reader did with it since is no matter.
+            return
         if box.new and not maildir.exists():
             return
         if not maildir.exists():
@@ -199,10 +215,14 @@ class ImapRun:
             self.fail(box, found)
             return True
         state, row = self.home.state, box.row
+        if not found.uidvalidity:
+            self.fail(box, ProtocolError("the server gives no UIDVALIDITY: its UIDs mean nothing (RFC 9051, 2.3.1.1)"))
+            return True
         box.look = found
         if row.uidvalidity and row.uidvalidity != found.uidvalidity:
             self.note(f"{printable(box.name)}: its UIDVALIDITY has changed; its messages are recognised by content")
             state.renumber(row.id)
+            state.undefer(row.id, [str(uid) for uid in self._retry.pop(row.id, [])])
             row.highestmodseq = 0
             row.signature = None
             box.pairs = {}
@@ -296,7 +316,9 @@ class ImapRun:
         for old, new in matches.pairs:
             mine = by_uid.pop(old)
             rebuild.agree_on_size(self.home, mine, sizes[new])
-            recognised.append(Recognise(box.name, old, new, box.look.messages[new].flags))
+            # One that was set aside earlier may be missing among the changes.
+            told = box.look.messages.get(new)
+            recognised.append(Recognise(box.name, old, new, NO_FLAGS if told is None else told.flags))
         for message in by_uid.values():
             box.unpaired.setdefault(message.sha256, []).append(message.uid)
         taken = {action.uid for action in recognised}

@@ -88,7 +88,8 @@ def choose(
 ) -> tuple[list[Box], list[Renamed]]:
     """The mailboxes of this run in their order, with a row each, and those that were renamed at the server."""
     account = home.account
-    selectable = [box for box in listed if box.selectable]
+    # A server may list a mailbox twice, or INBOX in two spellings.
+    selectable = list({box.name: box for box in reversed(listed) if box.selectable}.values())[::-1]
     wanted = patterns.in_order(box for box in selectable if patterns.wanted(box, account.mailboxes))
     if only is not None:
         wanted = _only(wanted, selectable, only)

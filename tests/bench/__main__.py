@@ -278,6 +278,16 @@ class Bench:
 PARTS = ("imap", "pop3", "far_imap", "far_pop3", "big", "idle", "idle_large")
 
 
+@contextmanager
+def kept() -> Iterator[str]:
+    """A directory that stays: to remove it would slow down whoever measures next."""
+    directory = tempfile.mkdtemp(prefix="fetchmail-py-bench-")
+    try:
+        yield directory
+    finally:
+        print(f"\nWhat was fetched is in {directory}: remove it when all is measured")
+
+
 def main() -> int:
     """Runs what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
@@ -295,7 +305,7 @@ def main() -> int:
     users += [f"pop-{number}" for number in range(3 * runs)]
     users += [f"farpop-{name}-{number}" for name in ("mpop", "fetchmail-py") for number in range(runs)]
     users += [f"bigpop-{number}" for number in range(2 * runs)]
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory, Dovecot(users=users) as server:
+    with kept() as directory, Dovecot(users=users) as server:
         bench = Bench(Path(directory), server, runs)
         print(f"{os.uname().sysname} {os.uname().release}, {os.cpu_count()} CPUs, Python {sys.version.split()[0]}")
         for user, count in (("imap", 10_000), ("pop", 10_000), ("far", 2000), ("large", 100_000)):

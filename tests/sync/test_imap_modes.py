@@ -337,3 +337,58 @@ def test_awkward_mail_is_stored_octet_for_octet(tmp_path: Path) -> None:
         found.assert_same()
         assert len(found.files()) == len(AWKWARD)
         assert os.listdir(found.maildir / "INBOX" / "tmp") == []
+
+
+class TestFound:
+    """What a reading of the code found, each with the test that would have."""
+
+    def test_no_uidvalidity_no_download(self, account: World) -> None:
+        account.store.mailboxes["INBOX"].uidvalidity = 0
+        report = account.run()
+        assert report.exit_status is ExitStatus.PROTOCOL
+        assert report.downloaded == 7
+        assert account.files() == {}
+
+    def test_a_message_set_aside_that_is_deleted_is_forgotten(self, account: World) -> None:
+        account.sync()
+        bad = account.store.append(b"Subject: bad\r\n\r\n")
+        account.server.options.nil = frozenset({bad})  # type: ignore[attr-defined]
+        assert account.run().exit_status is ExitStatus.PARTIAL
+        assert account.run().exit_status is ExitStatus.PARTIAL
+        account.store.expunge([bad])
+        account.sync()
+
+    def test_a_message_set_aside_and_a_changed_uidvalidity(self, account: World) -> None:
+        bad = account.store.append(b"Subject: bad\r\n\r\n")
+        account.server.options.nil = frozenset({bad})  # type: ignore[attr-defined]
+        account.run()
+        account.server.options.nil = frozenset()  # type: ignore[attr-defined]
+        account.store.new_uidvalidity(reorder=lambda messages: messages.reverse())
+        assert account.sync().downloaded == 1
+        account.assert_same()
+
+    def test_a_change_to_offline_deletes_only_what_is_here(self, account: World) -> None:
+        account.sync()
+        lost = next(iter(account.files().values()))
+        lost.unlink()
+        account.settings(mode="offline")
+        report = account.sync()
+        assert report.downloaded == 1, "its file was not here: it had to come first"
+        assert account.store.contents() == {}
+        assert len(account.files()) == 40
+
+    def test_a_mailbox_that_is_listed_twice(self, account: World) -> None:
+        original = account.server.faults.hook
+
+        def hook(line: str, connection: object) -> bytes | None:
+            del connection
+            if line.startswith("LIST"):
+                account.server.faults.hook = original
+                account.store.mailboxes["inbox"] = account.store.mailboxes["INBOX"]
+            return None
+
+        account.server.faults.hook = hook
+        report = account.run()
+        del account.store.mailboxes["inbox"]
+        assert report.downloaded == 47
+        assert account.sync().downloaded == 0
