@@ -313,11 +313,10 @@ def _fingerprint(value: object, place: _Place) -> bytes:
 
 
 def _command(value: object, place: _Place) -> tuple[str, ...] | str:
-    words = [str(word) for word in (value if isinstance(value, list) else [value]) if isinstance(word, str) and "\0" not in word]
-    if isinstance(value, str) and words and value.strip():
+    if isinstance(value, str) and value.strip() and "\0" not in value:
         return value
-    if isinstance(value, list) and words and len(words) == len(value) and words[0]:
-        return tuple(words)
+    if isinstance(value, list) and all(isinstance(word, str) and "\0" not in word for word in value) and any(value[:1]):
+        return tuple(str(word) for word in value)
     raise place.error("must be a list (a command and its arguments), or a text for the shell")
 
 

@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from fetchmail_py.config import Account
@@ -14,6 +15,12 @@ from fetchmail_py.errors import CredentialError
 SERVICE = "fetchmail-py"
 COMMAND_TIMEOUT = 60.0
 """Seconds a password command may take: time to unlock a password store by hand."""
+POLL = 0.05
+"""Seconds between two looks whether the command has ended."""
+KEYRING_TIMEOUT = 10.0
+"""Seconds a keyring may take where there is nobody to unlock it."""
+UNLOCK_TIMEOUT = 120.0
+"""Seconds it may take where there is a person."""
 MAX_SECRET = 65536
 
 _WAYS = "set password_command, password_file or password_env, or store it with: fetchmail-py login"
@@ -51,6 +58,12 @@ def secret_for(
     return _Once(lambda: _find(account, interactive, environ))
 
 
+def may_ask(account: Account) -> bool:
+    """Whether the account's password may have to be asked for: the configuration does not say where it is."""
+    sources = (account.password, account.password_command, account.password_file, account.password_env)
+    return account.auth != "external" and all(source is None for source in sources)
+
+
 def _find(account: Account, interactive: bool, environ: Mapping[str, str]) -> str:
     if account.password is not None:
         return account.password
@@ -65,7 +78,7 @@ def _find(account: Account, interactive: bool, environ: Mapping[str, str]) -> st
         return _checked(value, "password_env")
     found = _from_systemd(account, environ)
     if found is None:
-        found, trouble = _from_keyring(account)
+        found, trouble = _from_keyring(account, interactive=interactive)
         if found is None and interactive:
             found = _from_terminal(account)
         if found is None:
@@ -86,11 +99,27 @@ def _checked(secret: str, source: str) -> str:
 
 
 def _from_command(command: tuple[str, ...] | str) -> str:
+    # Of a line for the shell nothing is shown: the password may stand in it.
+    shown = "the command" if isinstance(command, str) else command[0]
+    status, output, complaint = _run(command, shown)
+    if status != 0:
+        lines = complaint.decode("utf-8", "replace").strip().splitlines()
+        said = f": {lines[-1][:200]}" if lines else ""
+        how = f"status {status}" if status > 0 else f"signal {-status}"
+        raise CredentialError(f"password_command: {shown} ended with {how}{said}", source="password_command")
+    return _checked(output.decode("utf-8", "surrogateescape"), "password_command")
+
+
+def _run(command: tuple[str, ...] | str, shown: str) -> tuple[int, bytes, bytes]:
+    """Exit status, standard output, and the end of standard error.
+
+    What the command leaves running, such as an agent, may hold both open: it counts as done when its own process has ended.
+    """
     import contextlib  # noqa: PLC0415
+    import selectors  # noqa: PLC0415
     import signal  # noqa: PLC0415
     import subprocess  # noqa: PLC0415
 
-    shown = command if isinstance(command, str) else command[0]
     try:
         process = subprocess.Popen(
             command,
@@ -102,23 +131,36 @@ def _from_command(command: tuple[str, ...] | str) -> str:
         )
     except OSError as error:
         raise CredentialError(f"password_command: cannot run {shown}: {error.strerror}", source="password_command") from error
+    assert process.stdout is not None
+    assert process.stderr is not None
+    said = {process.stdout: b"", process.stderr: b""}
+    deadline = time.monotonic() + COMMAND_TIMEOUT
     try:
-        output, complaint = process.communicate(timeout=COMMAND_TIMEOUT)
-    except subprocess.TimeoutExpired as error:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        raise CredentialError(
-            f"password_command: no answer in {COMMAND_TIMEOUT:.0f} seconds", source="password_command"
-        ) from error
-    if process.returncode != 0:
-        lines = complaint.decode("utf-8", "replace").strip().splitlines()
-        said = f": {lines[-1][:200]}" if lines else ""
-        how = f"status {process.returncode}" if process.returncode > 0 else f"signal {-process.returncode}"
-        raise CredentialError(f"password_command: {shown.split()[0]} ended with {how}{said}", source="password_command")
-    if len(output) > MAX_SECRET:
-        raise CredentialError("password_command: it printed more than a password", source="password_command")
-    return _checked(output.decode("utf-8", "surrogateescape"), "password_command")
+        with selectors.DefaultSelector() as selector:
+            for stream in said:
+                selector.register(stream, selectors.EVENT_READ, stream)
+            while selector.get_map() or process.poll() is None:
+                if time.monotonic() > deadline:
+                    raise CredentialError(f"password_command: no answer in {COMMAND_TIMEOUT:g} seconds", source="password_command")
+                ended = process.poll() is not None
+                ready = selector.select(0 if ended else POLL)
+                for key, _ in ready:
+                    octets = os.read(key.fd, MAX_SECRET)
+                    said[key.data] = (said[key.data] + octets)[-MAX_SECRET - 1 :]
+                    if not octets:
+                        selector.unregister(key.fileobj)
+                if len(said[process.stdout]) > MAX_SECRET:
+                    raise CredentialError("password_command: it printed more than a password", source="password_command")
+                if ended and not ready:
+                    break
+        return process.wait(), said[process.stdout], said[process.stderr]
+    finally:
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        process.stdout.close()
+        process.stderr.close()
 
 
 def _from_file(path: str, *, check_mode: bool) -> str:
@@ -149,17 +191,41 @@ def keyring_name(account: Account) -> str:
     return f"{account.user}@{account.host}"
 
 
-def _from_keyring(account: Account) -> tuple[str | None, str]:
+def _from_keyring(account: Account, *, interactive: bool) -> tuple[str | None, str]:
     """The password, and what kept us from looking, if something did."""
     import keyring  # noqa: PLC0415 - takes longer to import than all the rest
-    from keyring.errors import KeyringError, NoKeyringError  # noqa: PLC0415
+    from keyring.errors import NoKeyringError  # noqa: PLC0415
 
+    patience = UNLOCK_TIMEOUT if interactive else KEYRING_TIMEOUT
     try:
-        return keyring.get_password(SERVICE, keyring_name(account)), ""
+        return _in_time(lambda: keyring.get_password(SERVICE, keyring_name(account)), patience) or None, ""
     except NoKeyringError:
         return None, ""
-    except (KeyringError, OSError, RuntimeError) as error:
-        return None, f" (the keyring: {error})"
+    except TimeoutError:
+        return None, f" (the keyring: no answer in {patience:g} seconds; is it locked?)"
+    except Exception as error:  # noqa: BLE001 - backends let through whatever their libraries raise
+        return None, f" (the keyring: {str(error) or type(error).__name__})"
+
+
+def _in_time(call: Callable[[], str | None], seconds: float) -> str | None:
+    """What the call gives or raises; TimeoutError. A locked keyring waits for a person, who may not be there."""
+    done: list[tuple[str | None, Exception | None]] = []
+
+    def work() -> None:
+        try:
+            done.append((call(), None))
+        except Exception as error:  # noqa: BLE001 - raised where it was asked for
+            done.append((None, error))
+
+    thread = threading.Thread(target=work, name="keyring", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not done:
+        raise TimeoutError
+    found, error = done[0]
+    if error is not None:
+        raise error
+    return found
 
 
 def _from_terminal(account: Account) -> str | None:
@@ -176,27 +242,28 @@ def _from_terminal(account: Account) -> str | None:
 def store_password(account: Account, password: str) -> None:
     """Puts a password into the keyring. Raises CredentialError."""
     import keyring  # noqa: PLC0415
-    from keyring.errors import KeyringError, NoKeyringError  # noqa: PLC0415
+    from keyring.errors import NoKeyringError  # noqa: PLC0415
 
+    checked = _checked(password, "the terminal")
     try:
-        keyring.set_password(SERVICE, keyring_name(account), _checked(password, "the terminal"))
+        keyring.set_password(SERVICE, keyring_name(account), checked)
     except NoKeyringError as error:
         raise CredentialError(
             "this machine has no keyring", source="keyring", hint="use password_command, password_file or password_env"
         ) from error
-    except (KeyringError, OSError, RuntimeError) as error:
-        raise CredentialError(f"the keyring refused: {error}", source="keyring") from error
+    except Exception as error:  # backends let through whatever their libraries raise
+        raise CredentialError(f"the keyring refused: {str(error) or type(error).__name__}", source="keyring") from error
 
 
 def remove_password(account: Account) -> bool:
     """Takes the password out of the keyring; False if there was none. Raises CredentialError."""
     import keyring  # noqa: PLC0415
-    from keyring.errors import KeyringError, NoKeyringError, PasswordDeleteError  # noqa: PLC0415
+    from keyring.errors import NoKeyringError, PasswordDeleteError  # noqa: PLC0415
 
     try:
         keyring.delete_password(SERVICE, keyring_name(account))
     except (PasswordDeleteError, NoKeyringError):
         return False
-    except (KeyringError, OSError, RuntimeError) as error:
-        raise CredentialError(f"the keyring refused: {error}", source="keyring") from error
+    except Exception as error:  # backends let through whatever their libraries raise
+        raise CredentialError(f"the keyring refused: {str(error) or type(error).__name__}", source="keyring") from error
     return True

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import getpass
+import io
+import os
+import signal
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keyring
 import pytest
@@ -14,7 +20,7 @@ from keyring.errors import KeyringLocked, PasswordDeleteError
 
 from fetchmail_py import credentials
 from fetchmail_py.config import Account
-from fetchmail_py.credentials import remove_password, secret_for, store_password
+from fetchmail_py.credentials import may_ask, remove_password, secret_for, store_password
 from fetchmail_py.errors import CredentialError
 
 ACCOUNT = Account(name="work", protocol="imap", host="h", port=993, tls="implicit", user="ann", maildir="/m")
@@ -29,8 +35,11 @@ class Drawer(KeyringBackend):
     def __init__(self) -> None:
         self.passwords: dict[tuple[str, str], str] = {}
         self.locked = False
+        self.answers = threading.Event()
+        self.answers.set()
 
     def get_password(self, service: str, username: str) -> str | None:
+        self.answers.wait()
         if self.locked:
             raise KeyringLocked("locked")
         return self.passwords.get((service, username))
@@ -84,6 +93,19 @@ class TestCommand:
             secret(replace(ACCOUNT, password_command="cat < /dev/zero > /dev/null & cat < /dev/zero > /dev/null"))
 
 
+    def test_what_it_leaves_running_is_not_waited_for(self, tmp_path: Path) -> None:
+        line = f"tail -f /dev/null & echo $! > {tmp_path}/pid; echo '{SECRET}'"
+        try:
+            assert secret(replace(ACCOUNT, password_command=line)) == SECRET
+        finally:
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+    def test_a_line_for_the_shell_is_not_shown(self) -> None:
+        with pytest.raises(CredentialError) as caught:
+            secret(replace(ACCOUNT, password_command="TOKEN=hunter2 false"))
+        assert "hunter2" not in str(caught.value)
+
+
 def test_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text(SECRET + "\nnot this\n")
@@ -118,6 +140,38 @@ def test_systemd_then_keyring_then_nothing(tmp_path: Path, drawer: Drawer) -> No
     drawer.locked = True
     with pytest.raises(CredentialError, match="locked"):
         secret(ACCOUNT)
+
+
+def test_a_keyring_that_waits_for_somebody_does_not_hang_a_cron_job(drawer: Drawer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials, "KEYRING_TIMEOUT", 0.05)
+    drawer.answers.clear()
+    with pytest.raises(CredentialError, match="is it locked"):
+        secret(ACCOUNT)
+    drawer.answers.set()
+
+
+def test_a_person_is_asked_last(drawer: Drawer, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr(getpass, "getpass", lambda prompt: f"{prompt}?")
+    assert secret_for(ACCOUNT, interactive=True, environ={})() == "Password for ann at h: ?"
+    store_password(ACCOUNT, SECRET)
+    assert secret_for(ACCOUNT, interactive=True, environ={})() == SECRET
+    monkeypatch.setattr(sys, "stdin", None)
+    drawer.passwords.clear()
+    with pytest.raises(CredentialError, match="no password"):
+        secret_for(ACCOUNT, interactive=True, environ={})()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, True), ({"auth": "external"}, False), ({"password_file": "/p"}, False), ({"password": ""}, False)],
+)
+def test_who_may_have_to_be_asked(changes: dict[str, Any], expected: bool) -> None:
+    assert may_ask(replace(ACCOUNT, **changes)) is expected
 
 
 def test_asked_for_once_by_many(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from fetchmail_py.cli.console import Console
 from fetchmail_py.config import Account
-from fetchmail_py.credentials import secret_for
-from fetchmail_py.errors import ExitStatus, Scope
+from fetchmail_py.credentials import may_ask, secret_for
+from fetchmail_py.errors import CredentialError, ExitStatus, Scope
 from fetchmail_py.report import Report
 from fetchmail_py.sync.run import Options, StopFlag, run_account
 
@@ -59,7 +59,13 @@ def run_jobs(jobs: Sequence[Job], console: Console, width: int | None) -> int:
     stop = StopFlag()
     waiting = iter(jobs)
     lock = threading.Lock()
-    interactive = console.stderr_is_terminal
+    secrets = {job: secret_for(job.account, interactive=console.stderr_is_terminal) for job in jobs}
+    if console.stderr_is_terminal:
+        # Here, and not when a connection wants it: bars, or another account's question, would be on the same terminal.
+        for job in jobs:
+            if may_ask(job.account):
+                with suppress(CredentialError):  # the same one comes again, and is told, when the account logs in
+                    secrets[job]()
 
     def work() -> None:
         while True:
@@ -68,7 +74,7 @@ def run_jobs(jobs: Sequence[Job], console: Console, width: int | None) -> int:
             if job is None:
                 return
             try:
-                _run(job, console, stop, interactive=interactive)
+                _run(job, console, stop, secrets[job])
             except BaseException as defect:  # noqa: BLE001 - told in its turn: the other accounts have nothing to do with it
                 job.defect = defect
             finally:
@@ -91,14 +97,13 @@ def run_jobs(jobs: Sequence[Job], console: Console, width: int | None) -> int:
     return status
 
 
-def _run(job: Job, console: Console, stop: StopFlag, *, interactive: bool) -> None:
+def _run(job: Job, console: Console, stop: StopFlag, secret: Callable[[], str]) -> None:
     account = job.account
     if account.protocol == "imap":
         import fetchmail_py.sync.imap  # noqa: PLC0415
     else:
         import fetchmail_py.sync.pop3  # noqa: F401, PLC0415
     gc.enable()  # the last of the imports: see __main__
-    secret: Callable[[], str] = secret_for(account, interactive=interactive)
     job.report = run_account(
         account, secret, job.options, on_event=console.event, stop=stop, remember_as=job.remember_as
     )
