@@ -27,7 +27,7 @@ from fetchmail_py.errors import (
 )
 from fetchmail_py.session import transport as module
 from fetchmail_py.session.transport import Endpoint, Transport, fetch_fingerprint
-from tests.session.peer import CUT, RESET, START_TLS, Authority, Event, Peer, Step, authority
+from tests.session.peer import CUT, RESET, START_TLS, Authority, Event, Octets, Peer, Step, authority
 
 HELLO = b"* OK hello\r\n"
 
@@ -243,7 +243,8 @@ class TestSilence:
 
     @pytest.mark.parametrize("end", [CUT, RESET])
     def test_the_end(self, end: Event) -> None:
-        with connected(b"bye", end) as (_, transport):
+        with connected(Octets(b"x"), b"bye", end) as (_, transport):
+            transport.send(b"x")
             with pytest.raises(ConnectionLost) as caught:
                 receive_all(transport)
             assert not caught.value.timed_out
