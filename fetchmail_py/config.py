@@ -476,14 +476,26 @@ def _check_together(values: Mapping[str, object], where: str, file: str | None) 
 
 def _refuse_shared_maildirs(accounts: Mapping[str, Account], file: str | None) -> None:
     """Two accounts in one place, or one inside the other, would take each other's mail for their own."""
-    places = [(os.path.realpath(account.maildir), name) for name, account in accounts.items()]
-    for index, (place, name) in enumerate(places):
-        for other, other_name in places[:index]:
-            if place == other or place.startswith(other.rstrip("/") + "/") or other.startswith(place.rstrip("/") + "/"):
-                how = "the same directory as" if place == other else "inside, or around, the one of"
+    for index, account in enumerate(accounts.values()):
+        for other in list(accounts.values())[:index]:
+            where = overlap(account.maildir, other.maildir)
+            if where is not None:
                 raise ConfigError(
-                    f"is {how} account {other_name}", file=file, key=f"accounts.{name}.maildir", hint="give each account its own"
+                    f"is {where} the one of account {other.name}",
+                    file=file,
+                    key=f"accounts.{account.name}.maildir",
+                    hint="give each account its own",
                 )
+
+
+def overlap(place: str, other: str) -> str | None:
+    """Where a directory lies as seen from another: "the same as", "inside", "around", or None for apart."""
+    one, two = os.path.realpath(place), os.path.realpath(other)
+    if one == two:
+        return "the same as"
+    if one.startswith(two.rstrip("/") + "/"):
+        return "inside"
+    return "around" if two.startswith(one.rstrip("/") + "/") else None
 
 
 def _groups(table: Mapping[str, object], accounts: Mapping[str, Account], file: str | None) -> dict[str, tuple[str, ...]]:

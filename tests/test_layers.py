@@ -23,7 +23,7 @@ ROOMS = {
     "session": {"session", "wire"},
     "store": {"store"},
     "sync": {"sync", "plan", "session", "store", "wire", "config"},
-    "cli": {"cli", "sync", "config", "credentials", "hooks", "message"},
+    "cli": {"cli", "sync", "config", "credentials", "hooks", "message", "providers"},
 }
 NOUNS = {"model", "identity", "errors", "report"}
 ONLY_IN = {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import typer
 
 from fetchmail_py.cli.app import Invocation, app, usage
 from fetchmail_py.cli.runs import Job, run_jobs
-from fetchmail_py.config import Account, account_from_url, as_backup, is_url
+from fetchmail_py.config import Account, account_from_url, as_backup, is_url, overlap
 from fetchmail_py.errors import ConfigError
 from fetchmail_py.sync.run import Options
 
@@ -51,11 +52,12 @@ def backup(
     try:
         if is_url(source):
             account, mailbox = account_from_url(source, directory, **settings)
+            _refuse_place(_accounts_beside(invocation), account, directory)
         else:
             account = _configured(invocation, source, directory, settings)
     except ConfigError as error:
         if error.file is None:
-            raise usage(error) from error
+            raise usage(_as_option(error, settings)) from error
         raise
     options = Options(dry_run=dry_run, full=full, fresh=fresh, mailboxes=None if mailbox is None else (mailbox,))
     place = hashlib.sha256(os.fsencode(os.path.realpath(account.maildir))).hexdigest()[:16]
@@ -71,7 +73,31 @@ def _configured(invocation: Invocation, name: str, directory: str, settings: dic
         known = ", ".join(config.accounts)
         raise ConfigError(f"there is no account {name!r}; there are: {known}", hint="or name a URL: imaps://USER@HOST")
     account = as_backup(config.accounts[name], directory)
-    for other in config.accounts.values():
-        if os.path.realpath(other.maildir) == os.path.realpath(account.maildir):
-            raise ConfigError(f"{directory} is the maildir of account {other.name}", hint="choose another directory")
+    _refuse_place(config.accounts.values(), account, directory)
     return account
+
+
+def _accounts_beside(invocation: Invocation) -> Iterable[Account]:
+    """The accounts of the configuration. A URL needs none, so one that is missing or wrong is no obstacle, unless it was named."""
+    try:
+        return invocation.load().accounts.values()
+    except ConfigError:
+        if invocation.config_file is not None:
+            raise
+        return ()
+
+
+def _refuse_place(accounts: Iterable[Account], account: Account, directory: str) -> None:
+    """Two accounts in one place, or one inside the other, would take each other's mail for their own."""
+    for other in accounts:
+        where = overlap(account.maildir, other.maildir)
+        if where is not None:
+            raise ConfigError(f"{directory} is {where} the maildir of account {other.name}", hint="choose another directory")
+
+
+def _as_option(error: ConfigError, settings: Mapping[str, str | None]) -> ConfigError:
+    """The error with the command line's name for what the configuration has under a key."""
+    if error.key is None:
+        return error
+    name = error.key.rpartition(".")[2]
+    return ConfigError(error.detail, key=f"--{name.replace('_', '-')}" if name in settings else name, hint=error.hint)

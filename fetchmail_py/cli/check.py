@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fetchmail_py.cli.app import Invocation, app, usage
+from fetchmail_py.cli.explain import explain
 from fetchmail_py.credentials import secret_for
 from fetchmail_py.errors import ConfigError, ExitStatus
 
@@ -31,6 +32,8 @@ def check(
     for target in chosen:
         account = target.account
         secret = secret_for(account, interactive=console.stderr_is_terminal)
-        ended = check_account(account, secret, on_line=partial(console.check_line, account.name))
+        ended = check_account(
+            account, secret, on_line=partial(console.check_line, account.name), words=partial(explain, host=account.host)
+        )
         status = status or ended
     return status

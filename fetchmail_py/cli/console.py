@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import threading
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
 from fetchmail_py.cli.explain import explain
@@ -77,9 +78,9 @@ class Console:
         # In ASCII: valid in every locale, and nothing in it steers a terminal.
         self.out(json.dumps(document))
 
-    def error(self, error: FetchmailError, account: str | None = None) -> None:
+    def error(self, error: FetchmailError, account: str | None = None, host: str | None = None) -> None:
         """What went wrong, and what to do about it."""
-        message, hint = explain(error)
+        message, hint = explain(error, host)
         self.problem(message, hint, account)
 
     def problem(self, message: str, hint: str | None = None, account: str | None = None) -> None:
@@ -141,11 +142,11 @@ class Console:
                 self._bars.close()
                 self._bars = None
 
-    def report(self, report: Report, *, dry_run: bool, silent: bool) -> None:
-        """How one account ended. `silent`: a failure that is not to be told yet (`report_after`)."""
+    def report(self, report: Report, *, dry_run: bool, silent: bool, host: str | None = None) -> None:
+        """How one account, at `host`, ended. `silent`: a failure that is not to be told yet (`report_after`)."""
         self.end_progress(report.account)
         if self.as_json:
-            self.json(report.to_json(explain))
+            self.json(report.to_json(partial(explain, host=host)))
             return
         if dry_run:
             for action in report.plan:
@@ -158,7 +159,7 @@ class Console:
         if silent:
             return
         if report.error is not None:
-            self.error(report.error, report.account)
+            self.error(report.error, report.account, host)
         for stop in report.stops:
             self.error(stop, report.account)
         if report.deferred and report.error is None:

@@ -21,8 +21,17 @@ from fetchmail_py.errors import (
 )
 
 
-def explain(error: FetchmailError) -> tuple[str, str | None]:
-    """(what happened, what to do about it or None), each without the account's name and without a line end."""
+def explain(error: FetchmailError, host: str | None = None) -> tuple[str, str | None]:
+    """(what happened, what to do about it or None), each without the account's name and without a line end.
+
+    `host` is the account's: some providers have conditions of their own for a login.
+    """
+    if host is not None and isinstance(error, AuthenticationFailed) and error.hint is None:
+        from fetchmail_py.providers import note_of  # noqa: PLC0415
+
+        note = note_of(host)
+        if note is not None:
+            return _sentence(error), f"check `user` and the password; {note}"
     return _sentence(error), error.hint or _remedy(error)
 
 

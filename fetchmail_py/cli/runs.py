@@ -123,7 +123,7 @@ def _tell(job: Job, console: Console) -> ExitStatus:
         return ExitStatus.DEFECT
     assert report is not None
     patient = _patient(report, job.account.report_after)
-    console.report(report, dry_run=job.options.dry_run, silent=patient)
+    console.report(report, dry_run=job.options.dry_run, silent=patient, host=job.account.host)
     return ExitStatus.OK if patient else report.exit_status
 
 

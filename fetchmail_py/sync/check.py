@@ -18,7 +18,7 @@ from fetchmail_py.errors import (
     StoreError,
 )
 from fetchmail_py.plan import patterns
-from fetchmail_py.report import CheckLine, status_of_error
+from fetchmail_py.report import CheckLine, plain_words, status_of_error
 from fetchmail_py.session import imap_look
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.login import Login
@@ -35,23 +35,36 @@ _IMAP_WORTH_KNOWING = (
 )  # fmt: skip
 
 
-def check_account(account: Account, secret: Callable[[], str], *, on_line: Callable[[CheckLine], None]) -> ExitStatus:
+def check_account(
+    account: Account,
+    secret: Callable[[], str],
+    *,
+    on_line: Callable[[CheckLine], None],
+    words: Callable[[FetchmailError], tuple[str, str | None]] = plain_words,
+) -> ExitStatus:
     """Checks one account, telling each result as it is known; returns the status of the first failure, or OK.
 
-    Changes nothing on either side.
+    `words` gives an error's (message, remedy). Changes nothing on either side.
     """
-    check = _Check(account, secret, on_line)
+    check = _Check(account, secret, on_line, words)
     check.run()
     return check.status
 
 
 class _Check:
-    def __init__(self, account: Account, secret: Callable[[], str], on_line: Callable[[CheckLine], None]) -> None:
+    def __init__(
+        self,
+        account: Account,
+        secret: Callable[[], str],
+        on_line: Callable[[CheckLine], None],
+        words: Callable[[FetchmailError], tuple[str, str | None]],
+    ) -> None:
         self.account = account
         self.endpoint = endpoint_of(account)
         self.login = Login(account.user, account.auth, secret)
         self.status = ExitStatus.OK
         self._on_line = on_line
+        self._words = words
 
     def run(self) -> None:
         account = self.account
@@ -74,7 +87,9 @@ class _Check:
     def _bad(self, what: str, error: FetchmailError) -> None:
         if self.status is ExitStatus.OK:
             self.status = status_of_error(error)
-        self._on_line(CheckLine(what, False, error.detail, error.hint))
+        message, remedy = self._words(error)
+        # A ConfigError from here would name its key twice.
+        self._on_line(CheckLine(what, False, error.detail if isinstance(error, ConfigError) else message, remedy))
 
     # -- the steps ---------------------------------------------------------------------------------------------------
 

@@ -94,19 +94,19 @@ def test_report_after(home: Path) -> None:
         (["sync", "--no-such-option"], 2, "No such option"),
         (["nonsense"], 2, "No such command"),
         (["-v", "-q", "sync"], 2, "exclude each other"),
-        (["backup", "http://x@y", "d"], 2, "no source"),
-        (["backup", "imaps://x:secret@y", "d"], 2, "can be read by everybody"),
-        (["backup", "work", "work"], 2, "is the maildir of"),
+        (["backup", "http://x@y", "HOME/d"], 2, "no source"),
+        (["backup", "imaps://x:secret@y", "HOME/d"], 2, "can be read by everybody"),
+        (["backup", "imaps://x@y", "HOME/work/below"], 2, "inside the maildir of account work"),
+        (["backup", "imaps://x@y", "HOME/d", "--tls-fingerprint", "x"], 2, "--tls-fingerprint: must be"),
+        (["backup", "imaps://x%00@y", "HOME/d"], 2, "user: holds a control character"),
+        (["backup", "work", "HOME/work"], 2, "the maildir of account work"),
         (["--config", "/nonexistent", "sync"], 78, "no configuration"),
         (["sync", "work/Nope"], 78, "no mailbox"),
         (["login", "work"], 78, "password_env"),
     ],
 )
 def test_wrong_usage_and_configuration(home: Path, words: list[str], status: int, says: str) -> None:
-    done = run(
-        home,
-        *[word if word != "work" or words[0] != "backup" or index != 2 else str(home / "work") for index, word in enumerate(words)],
-    )
+    done = run(home, *[word.replace("HOME", str(home)) for word in words])
     assert done.returncode == status, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr

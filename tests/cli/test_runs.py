@@ -17,6 +17,7 @@ import pytest
 from fetchmail_py import hooks
 from fetchmail_py.cli import runs
 from fetchmail_py.cli.console import Console
+from fetchmail_py.cli.explain import explain
 from fetchmail_py.cli.runs import Job, run_jobs
 from fetchmail_py.config import Account
 from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, FetchmailError, Interrupted, SafetyStop, StoreError
@@ -101,6 +102,15 @@ def test_a_defect_in_one_account_is_its_own(tell: Callable[..., int], capsys: py
     assert (first["account"], first["ok"], first["error"]["kind"]) == ("a0", False, "defect")
     assert second["downloaded"] == 3
     assert "a0: a defect in the program: ZeroDivisionError: \\x1b[2J" in err
+
+
+@pytest.mark.parametrize(
+    ("host", "words"), [("imap.gmx.net", "switched on"), ("imap.gmail.com", "gmail needs an app password"), ("h", "many providers")]
+)
+def test_a_refused_login_says_what_the_provider_wants(host: str, words: str) -> None:
+    message, hint = explain(AuthenticationFailed("login", "NO", "no"), host)
+    assert message == "the server refused the login: no"
+    assert words in str(hint)
 
 
 def test_json_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
