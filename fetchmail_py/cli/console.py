@@ -232,7 +232,7 @@ def _fit(text: str, width: int) -> str:
 
 def _columns() -> int:
     try:
-        return os.get_terminal_size(2).columns
+        return os.get_terminal_size(2).columns or 100  # some terminals do not know, and say 0
     except OSError:
         return 100
 
