@@ -86,7 +86,10 @@ class ImapSession:
         self._tags = 0
         self._pending: deque[Ticket] = deque()
         self._answered: dict[str, Status] = {}
+        self._early: deque[Event] = deque()
+        """What came while a literal waited for the server's word: it is yet to be read, by whom it concerns."""
         self._capabilities_fresh = False
+        self._secrets: list[str] = []
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -122,7 +125,7 @@ class ImapSession:
             raise refusal("greeting", greeting)
         if greeting.status not in {"OK", "PREAUTH"}:
             raise ProtocolError(f"the server greeted with {greeting.status}", data=greeting.text.encode())
-        self._note_code(greeting.code)
+        self._note_code(greeting.code, greeting.text)
         if endpoint.tls == "starttls":
             if greeting.status == "PREAUTH":
                 # RFC 3501 has no STARTTLS once authenticated: whoever sends this wants the session in the clear.
@@ -167,19 +170,32 @@ class ImapSession:
             apop=False,
         )
         self._capabilities_fresh = False
+        self._secrets.append("" if mechanism == "EXTERNAL" else login.secret())
+        try:
+            status = self._prove(mechanism, endpoint, login)
+        except ProtocolError as error:
+            error.data = self._hide(error.data.decode("latin-1")).encode("latin-1", "replace")
+            raise
+        status = status._replace(text=self._hide(status.text))
+        self._secrets.clear()
+        if status.status != "OK":
+            refused = refusal("login", status)
+            if isinstance(refused, ServerBusy) and refused.code not in _LOGIN_CODES:
+                raise refused
+            raise AuthenticationFailed("login", status.status, status.text, code=refused.code)
+
+    def _prove(self, mechanism: str, endpoint: Endpoint, login: Login) -> Status:
         if mechanism == LOGIN_COMMAND:
             user, secret = (octets(text) for text in credentials(login))
             parts = [b"LOGIN ", imap_command.astring(user), b" ", imap_command.astring(secret)]
-            status = self._await(self.send(*parts, secret=True, name="LOGIN"))
-            status = status._replace(text=hide(status.text, login.secret()))
-        else:
-            status = self._authenticate(mechanism, endpoint, login)
-        if status.status != "OK":
-            error = refusal("login", status)
-            if isinstance(error, ServerBusy) and error.code not in _LOGIN_CODES:
-                raise error
-            raise AuthenticationFailed("login", status.status, status.text, code=error.code)
-        self._note_code(status.code)
+            return self._await(self.send(*parts, secret=True, name="LOGIN"))
+        return self._authenticate(mechanism, endpoint, login)
+
+    def _hide(self, text: str) -> str:
+        """The server's words without what some servers echo."""
+        for secret in self._secrets:
+            text = hide(text, secret)
+        return text
 
     def _authenticate(self, mechanism: str, endpoint: Endpoint, login: Login) -> Status:
         exchange = start(login, mechanism, host=endpoint.host, port=endpoint.port)
@@ -188,10 +204,13 @@ class ImapSession:
             exchange.defer_initial()
         elif exchange.initial is not None:
             line += b" " + exchange.initial
+            self._secrets.append(exchange.initial.decode("ascii"))
         ticket = self.send(line, secret=True, name="AUTHENTICATE")
         for event in self.events(ticket):
             if isinstance(event, Continuation):
-                self.transport.send(exchange.respond(event.text) + b"\r\n", secret=True)
+                response = exchange.respond(event.text)
+                self._secrets.append(response.decode("ascii"))
+                self.transport.send(response + b"\r\n", secret=True)
         status = self.answer(ticket)
         if status.status == "OK":
             exchange.finish()
@@ -233,23 +252,32 @@ class ImapSession:
 
     def _await_continuation(self, ticket: Ticket) -> None:
         while True:
-            event = self._next_event()
+            event = self._read_event()
             if isinstance(event, Continuation):
                 return
-            if isinstance(event, Status) and event.tag == ticket.tag:
-                raise refusal(ticket.name, event)
-            self._note(event)
+            if isinstance(event, Status):
+                if event.tag == ticket.tag:
+                    self._pending.remove(ticket)
+                    raise refusal(ticket.name, event)
+                if event.status == "BYE":
+                    self._note(event)
+            self._early.append(event)
 
     def events(self, ticket: Ticket) -> Iterator[Event]:
         """The untagged data that belongs to a command, ending with its tagged answer, which `answer` then gives.
 
         Answers must be read in the order in which the commands were sent.
         """
+        progress = time.monotonic()
         while ticket.tag not in self._answered:
             event = self._next_event()
-            if isinstance(event, Status) and event.tag is not None:
+            if not isinstance(event, Status):
+                progress = time.monotonic()
+            elif event.tag is not None:
                 self._take_answer(event)
                 continue
+            elif time.monotonic() - progress > PATIENCE * self.transport.timeout:
+                raise ConnectionLost(f"{ticket.name}: the server says nothing but that it is still there", timed_out=True)
             self._note(event)
             yield event
         self._pending.remove(ticket)
@@ -259,6 +287,7 @@ class ImapSession:
             raise ProtocolError("an answer to a command that was never sent", data=(status.tag or "").encode())
         assert status.tag is not None
         self._answered[status.tag] = status
+        self._note_code(status.code, status.text)
 
     def answer(self, ticket: Ticket) -> Status:
         """The tagged answer of a command whose `events` have been read to the end."""
@@ -288,7 +317,10 @@ class ImapSession:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def _next_event(self) -> Event:
-        """The next event; raises ConnectionLost when the server goes silent or trickles."""
+        return self._early.popleft() if self._early else self._read_event()
+
+    def _read_event(self) -> Event:
+        """The next event of the stream; raises ConnectionLost when the server goes silent or trickles."""
         event = self._decoder.next_event()
         if event is not None:
             return event
@@ -316,7 +348,8 @@ class ImapSession:
         if isinstance(event, Status):
             self._note_code(event.code, event.text)
             if event.status == "BYE":
-                raise refusal(self._pending[0].name if self._pending else "session", event)
+                said = event._replace(text=self._hide(event.text))
+                raise refusal(self._pending[0].name if self._pending else "session", said)
         elif isinstance(event, Capability):
             self.capabilities = event.names
             self._capabilities_fresh = True
@@ -331,14 +364,14 @@ class ImapSession:
         elif isinstance(event, Vanished) and not event.earlier:
             self.exists = max(0, self.exists - len(event.uids))
 
-    def _note_code(self, code: Code | None, text: str = "") -> None:
+    def _note_code(self, code: Code | None, text: str) -> None:
         if code is None:
             return
         if code.name == "CAPABILITY":
             self.capabilities = frozenset(code.arg.upper().split())
             self._capabilities_fresh = True
         elif code.name == "ALERT":
-            self.on_alert(text)
+            self.on_alert(self._hide(text))
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
