@@ -66,7 +66,12 @@ def plan_maildrop(
             continue
         known = by_uidl.get(entry.uidl, [])
         same = [row for row in known if entry.size in {row.listed_size, row.wire_size} or not entry.size]
-        if same:
+        if same and same[0].stage == Stage.DELETING:
+            # Told to be deleted, and listed again: either it was not, or the server has given its UIDL to another message
+            # (RFC 1939 allows that). The header tells; else the content.
+            doubtful[same[0].id] = same[0]
+            unsure.append(entry)
+        elif same:
             row = same[0]
             listed.add(row.id)
             (delete if _is_due(row, keep, now) else kept).append((entry, row))
@@ -117,8 +122,7 @@ def recognise(
     fetch: list[MaildropEntry] = []
     for entry, identity in asked:
         rows = free.get(identity, []) if identity != no_identity else []
-        # The same UIDL is enough beside the same header: its size is what was in doubt.
-        match = next((row for row in rows if row.uidl == entry.uidl or entry.size in {row.listed_size, row.wire_size}), None)
+        match = next((row for row in rows if entry.size in {row.listed_size, row.wire_size}), None)
         if match is None:
             fetch.append(entry)
         else:

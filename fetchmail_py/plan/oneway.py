@@ -95,13 +95,14 @@ def compare(
                 delta.reflag.append(FlagChange(pair, message.flags))
     for uid in sorted(gone):
         pair = pairs[uid]
-        here = local is None or pair.key in local
+        # What we told the server to delete is gone because of us: that says nothing about the copy here.
+        here = pair.stage != Stage.DELETING and (local is None or pair.key in local)
         (delta.gone if here else delta.lost).append(pair)
-    if local is not None:
-        _compare_local(mode, delta, pairs, local, changed, gone, new)
     if mode == OFFLINE and remote is None:
         # The server shows what it showed last time: what we had told it to delete is still there.
         delta.stored.extend(uid for uid, pair in pairs.items() if uid > 0 and pair.stage in {Stage.PAIRED, Stage.DELETING})
+    if local is not None:
+        _compare_local(mode, delta, pairs, local, changed, gone, new)
     delta.new = sorted(new, reverse=True)
     return delta
 
@@ -168,12 +169,12 @@ def plan_account(
     recognised: Sequence[Recognise] = (),
     max_delete: float = 0.5,
     may_delete: bool = True,
-    allowed: Mapping[MailboxName, Collection[Uid] | None] | None = None,
+    allowed: Mapping[MailboxName, Collection[Uid]] | None = None,
 ) -> Plan:
     """The plan of an account: recognise, move, download, flags, deletions last; within that, mailboxes in the order given.
 
     `may_delete` is False in a run that must not trust its state. `allowed` names, by mailbox, the UIDs whose deletion was announced
-    and is now let through; None lets all of that mailbox through.
+    and is now let through: anything more asks again.
     """
     moved_away = {(move.mailbox, move.pair.uid) for move in moves}
     moved_in = {(move.to, move.to_uid) for move in moves}
@@ -219,9 +220,8 @@ def plan_account(
 
 
 def _is_allowed(
-    allowed: Mapping[MailboxName, Collection[Uid] | None] | None, name: MailboxName, uids: Collection[Uid]
+    allowed: Mapping[MailboxName, Collection[Uid]] | None, name: MailboxName, uids: Collection[Uid]
 ) -> bool:
     if allowed is None or name not in allowed:
         return False
-    announced = allowed[name]
-    return announced is None or set(uids) <= set(announced)
+    return set(uids) <= set(allowed[name])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fetchmail_py.errors import ServerRefused
 from fetchmail_py.identity import FIELDS
-from fetchmail_py.model import NO_FLAGS, Delivered, Flags, MailboxName, Uid, UidSet
+from fetchmail_py.model import Delivered, Flags, MailboxName, Uid, UidSet
 from fetchmail_py.session.imap import ImapSession, Ticket, refusal
 from fetchmail_py.session.imap_look import pipelined, read_select, select_command
 from fetchmail_py.session.sink import MessageSink, MessageWriter
@@ -38,7 +38,8 @@ class Fetched(NamedTuple):
 
     mailbox: MailboxName
     uid: Uid
-    flags: Flags
+    flags: Flags | None
+    """None where the answer did not tell them."""
     internaldate: int | None
     delivered: Delivered
 
@@ -209,7 +210,7 @@ class Fetcher:
             sent.empty.add(uid)
             return None
         sent.left.discard(uid)
-        return Fetched(sent.request.mailbox, uid, event.flags or NO_FLAGS, event.internaldate, delivered)
+        return Fetched(sent.request.mailbox, uid, event.flags, event.internaldate, delivered)
 
     def _left(self, sent: _Sent, *, ok: bool, text: str) -> Iterator[NotFetched]:
         """What to do about messages that did not come: gone, asked for again in smaller lots, or given up."""

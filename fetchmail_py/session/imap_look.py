@@ -16,6 +16,7 @@ from fetchmail_py.wire import imap_command
 from fetchmail_py.wire.imap_response import (
     Code,
     Esearch,
+    Exists,
     Fetch,
     FlagsData,
     ListEntry,
@@ -291,7 +292,7 @@ def _read(session: ImapSession, exchange: _Exchange) -> Look | ServerRefused:
 def read_select(session: ImapSession, ticket: Ticket, name: MailboxName) -> Look | ServerRefused:
     """The answer to SELECT or EXAMINE, with the changes that QRESYNC adds to it."""
     session.selected = None
-    session.exists = 0
+    counted = False
     found = Look(name, UidValidity(0), 0, 0, 0, Coverage.CHANGES)
     for event in session.events(ticket):
         if isinstance(event, Status) and event.code is not None:
@@ -299,13 +300,18 @@ def read_select(session: ImapSession, ticket: Ticket, name: MailboxName) -> Look
                 # All before this was about the mailbox selected before (RFC 7162, 3.2.11).
                 found = Look(name, UidValidity(0), 0, 0, 0, Coverage.CHANGES)
                 session.exists = 0
+                counted = False
             else:
                 _take_code(found, event.code)
+        elif isinstance(event, Exists):
+            counted = True
         elif isinstance(event, FlagsData):
             continue
         else:
             _take(found, event)
     status = session.answer(ticket)
+    if not counted:
+        session.exists = 0  # what was counted was the mailbox before
     if status.status != "OK":
         return refusal(ticket.name, status, name)
     if status.code is not None:

@@ -17,6 +17,7 @@ class Deleted(NamedTuple):
     uids: tuple[Uid, ...]
     left: tuple[Uid, ...]
     reason: str | None
+    read_only: bool = False
 
 
 def delete(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: tuple[Uid, ...]) -> Deleted:
@@ -33,7 +34,7 @@ def delete(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: t
         if opened.uidvalidity != uidvalidity:
             return Deleted((), uids, "its UIDVALIDITY has changed during the run")
         if opened.read_only:
-            return Deleted((), uids, "the mailbox is read-only")
+            return Deleted((), uids, "the mailbox is read-only: nothing can be deleted there", read_only=True)
     wanted = UidSet.of(uids)
     uidplus = "UIDPLUS" in session.capabilities or "IMAP4REV2" in session.capabilities
     for chunk in wanted.chunks():

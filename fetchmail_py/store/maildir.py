@@ -108,6 +108,10 @@ class Maildir:
         """Whether new/ and cur/ are there: tmp/ is made again where it is missing."""
         return os.path.isdir(self.cur) and os.path.isdir(self.new)
 
+    def has_a_part(self) -> bool:
+        """Whether at least one of new/ and cur/ is there."""
+        return os.path.isdir(self.cur) or os.path.isdir(self.new)
+
     def create(self, *, subfolder: bool = False) -> bool:
         """Makes what is missing, mode 0700, to be durable with the barrier's next `directories`; True if anything was.
 

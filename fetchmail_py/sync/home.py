@@ -42,6 +42,8 @@ class Home:
         self.new = False
         """There was no state: this is the first run, or the state was lost."""
         self.had_effects = False
+        self.covers_all = True
+        """This run looks at everything the account has; else a distrust stays for the rest."""
         self.fold_case = False
         self.state: StateDb
         self.barrier: Barrier
@@ -107,6 +109,10 @@ class Home:
                 self.trusted = False
                 self.restored = True
                 self._note("the state is not that of the last run (restored?): nothing is deleted in this run")
+        if not self.trusted:
+            self.state.put("distrust", "1")
+        elif self.state.get("distrust") is not None:
+            self.trusted = False
         # A file system that takes one case for the other finds our own file under another spelling.
         self.fold_case = os.path.lexists(f"{self.root}/{FILE_NAME.upper()}")
         self._settle()
@@ -134,7 +140,13 @@ class Home:
 
     def _mail(self) -> Iterator[str]:
         """Directories below the root that are Maildirs with a message in them."""
-        for directory, subdirectories, _ in os.walk(self.root):
+        seen: set[tuple[int, int]] = set()
+        for directory, subdirectories, _ in os.walk(self.root, followlinks=True):
+            found = os.stat(directory)
+            if (found.st_dev, found.st_ino) in seen:
+                subdirectories.clear()  # a link back to where we have been
+                continue
+            seen.add((found.st_dev, found.st_ino))
             if "cur" in subdirectories and "new" in subdirectories:
                 for subdir in ("new", "cur"):
                     with os.scandir(f"{directory}/{subdir}") as entries:
@@ -314,6 +326,8 @@ class Home:
             return
         if clean and self.had_effects:
             self.state.put("unclean", None)
+        if clean and self.covers_all:
+            self.state.put("distrust", None)
         self.state.commit()
         stale = self._remembered is None or time.time() - self._remembered.last_seen > REMEMBER_EVERY
         if self.had_effects or stale:

@@ -6,6 +6,7 @@ Looking comes first, for all mailboxes, in a few pipelined exchanges; then one p
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
@@ -18,7 +19,7 @@ from fetchmail_py.plan.matching import LocalCandidate, RemoteCandidate, match
 from fetchmail_py.report import Alert, Event, Report
 from fetchmail_py.session import imap_look
 from fetchmail_py.session.imap import ImapSession
-from fetchmail_py.session.imap_fetch import identify
+from fetchmail_py.session.imap_fetch import Identified, identify
 from fetchmail_py.session.login import Login
 from fetchmail_py.store.maildir import Signature
 from fetchmail_py.store.state import KnownMessage
@@ -66,7 +67,8 @@ class ImapRun:
         remove = self.stop.add_waker(session.abort)
         try:
             listed = imap_look.list_mailboxes(session)
-            check_same_account(self.home, listed, fresh=self.options.fresh)
+            check_same_account(self.home, listed, session, fresh=self.options.fresh)
+            self.home.covers_all = self.options.mailboxes is None
             boxes, renamed = choose(self.home, listed, self.options.mailboxes, session, self.note)
             self.report.mailboxes = len(boxes)
             self.stop.check()
@@ -180,14 +182,20 @@ class ImapRun:
     def _look_here(self, box: Box) -> None:
         """Reads the mailbox's directory, unless nothing in it has changed since it was last read."""
         row, maildir = box.row, box.maildir
-        if self.account.mode == oneway.OFFLINE and self.home.trusted and not self.home.state.count_at(row.id, Stage.PAIRED):
+        emptied = self.account.mode == oneway.OFFLINE and not self.home.state.count_at(row.id, Stage.PAIRED)
+        if emptied and self.home.trusted and not box.new:
             # The server was told to delete all there was, once it was here. What its reader did with it since is no matter.
             return
-        if box.new and not maildir.exists():
+        if box.new and not maildir.has_a_part():
             return
         if not maildir.exists():
-            box.files = {}
-            return
+            if not maildir.has_a_part():
+                box.files = {}
+                return
+            # Some tools leave empty directories out when they copy: new/ is missing, and cur/ is full.
+            self.home.begin_effects()
+            if not self.options.dry_run:
+                maildir.create()
         skip = row.signature is not None and self.home.trusted and not self.options.full
         if skip and row.signature is not None and maildir.unchanged_since(Signature(*row.signature)):
             return
@@ -222,11 +230,14 @@ class ImapRun:
         if row.uidvalidity and row.uidvalidity != found.uidvalidity:
             self.note(f"{printable(box.name)}: its UIDVALIDITY has changed; its messages are recognised by content")
             state.renumber(row.id)
+            state.put(f"announced:{row.id}", None)
             state.undefer(row.id, [str(uid) for uid in self._retry.pop(row.id, [])])
             row.highestmodseq = 0
             row.signature = None
             box.pairs = {}
         row.uidvalidity = found.uidvalidity
+        if found.coverage is Coverage.CHANGES and self._doubtful(box, found):
+            return False
         if found.coverage is Coverage.CHANGES and found.present is None:
             gone = state.known_within(row.id, found.vanished)
             changed = state.pairs_of(row.id, found.messages)
@@ -247,24 +258,33 @@ class ImapRun:
         box.unfinished = False
         return True
 
+    @staticmethod
+    def _doubtful(box: Box, found: Look) -> bool:
+        """Whether changes since a MODSEQ cannot be all: it went backwards (a restored server), or new UIDs are not among them."""
+        row = box.row
+        grown = row.uidnext > 0 and found.uidnext > row.uidnext
+        return found.highestmodseq < row.highestmodseq or (grown and not any(uid >= row.uidnext for uid in found.messages))
+
     # -- planning ----------------------------------------------------------------------------------------------------
 
     def _plan(self, session: ImapSession, boxes: list[Box]) -> oneway.Plan:
         account, state = self.account, self.home.state
-        if not self.home.trusted:
-            for box in boxes:
+        for box in boxes:
+            # A mailbox that is new to the state may lie here all the same: after a lost state, or an earlier configuration.
+            if not self.home.trusted or box.new:
                 rebuild.unknown_files(self.home, box)
         recognised: list[Recognise] = []
         for box in boxes:
             recognised += self._recognise(session, box)
         deltas = [box.delta for box in boxes if box.delta is not None]
-        moves = self._moves(session, boxes) if account.mode == oneway.MIRROR else []
-        allowed: dict[MailboxName, list[Uid] | None] | None = None
+        moves = self._moves(session, boxes, recognised) if account.mode == oneway.MIRROR else []
+        allowed: dict[MailboxName, list[Uid]] | None = None
         if self.options.allow_mass_delete:
             allowed = {}
             for box in boxes:
                 announced = state.get(f"announced:{box.row.id}")
-                allowed[box.name] = None if announced is None else [Uid(int(uid)) for uid in announced.split(",")]
+                if announced is not None:
+                    allowed[box.name] = [Uid(int(uid)) for uid in announced.split(",")]
         plan = oneway.plan_account(
             account.mode,
             deltas,
@@ -302,9 +322,9 @@ class ImapRun:
         here = [
             LocalCandidate(message.uid, (message.wire_size, message.size), message.identity, -message.uid) for message in unpaired
         ]
-        found = identify(session, box.name, box.look.uidvalidity, UidSet.of(box.delta.new))
-        if found is None:
-            return []
+        for message in unpaired:
+            box.unpaired.setdefault(message.sha256, []).append(message.uid)
+        found = _identified(session, box)
         sizes: dict[Uid, int] = {}
         there = []
         for seen in found:
@@ -319,13 +339,12 @@ class ImapRun:
             # One that was set aside earlier may be missing among the changes.
             told = box.look.messages.get(new)
             recognised.append(Recognise(box.name, old, new, NO_FLAGS if told is None else told.flags))
-        for message in by_uid.values():
-            box.unpaired.setdefault(message.sha256, []).append(message.uid)
+            box.unpaired[mine.sha256].remove(old)
         taken = {action.uid for action in recognised}
         box.delta.new = [uid for uid in box.delta.new if uid not in taken]
         return recognised
 
-    def _moves(self, session: ImapSession, boxes: list[Box]) -> list[oneway.Move]:
+    def _moves(self, session: ImapSession, boxes: list[Box], recognised: list[Recognise]) -> list[oneway.Move]:
         """Messages gone from one mailbox and new in another are the same message: its file moves, nothing is fetched."""
         gone: dict[tuple[int, Uid], tuple[Box, Pair]] = {}
         for box in boxes:
@@ -345,8 +364,7 @@ class ImapRun:
         for box in new:
             assert box.delta is not None
             assert box.look is not None
-            found = identify(session, box.name, box.look.uidvalidity, UidSet.of(box.delta.new))
-            for message in found or ():
+            for message in _identified(session, box):
                 handle = (box.row.id, message.uid)
                 targets[handle] = box
                 there.append(RemoteCandidate(handle, message.size, identity(message.header), message.uid))
@@ -357,6 +375,24 @@ class ImapRun:
             assert to.look is not None
             uid = target[1]
             flags = to.look.messages[uid].flags if uid in to.look.messages else pair.flags
+            if to is box:
+                # Moved away and back: the same message under another UID.
+                assert box.delta is not None
+                box.delta.gone.remove(pair)
+                box.delta.new.remove(uid)
+                recognised.append(Recognise(box.name, pair.uid, uid, flags))
+                continue
+            if os.stat(box.maildir.path).st_dev != os.stat(to.maildir.path if to.maildir.exists() else self.home.root).st_dev:
+                continue  # no rename can reach it: deleted here, and fetched there
             moves.append(oneway.Move(box.name, pair, to.name, uid, flags))
         return moves
 
+
+def _identified(session: ImapSession, box: Box) -> list[Identified]:
+    """What recognises a mailbox's new messages; nothing where the server refuses to tell, and they are fetched instead."""
+    assert box.look is not None
+    assert box.delta is not None
+    try:
+        return list(identify(session, box.name, box.look.uidvalidity, UidSet.of(box.delta.new)) or ())
+    except ServerRefused:
+        return []

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fetchmail_py.errors import ConfigError, SafetyStop
+from fetchmail_py.errors import ConfigError, SafetyStop, ServerRefused
 from fetchmail_py.identity import NO_IDENTITY, identity
 from fetchmail_py.model import Look, MailboxName, MessageKey, Pair, RemoteMailbox, RemoteSnapshot, Uid, UidSet
 from fetchmail_py.plan import patterns
@@ -65,22 +65,59 @@ class Renamed:
     remote: RemoteMailbox
 
 
-def check_same_account(home: Home, listed: Sequence[RemoteMailbox], *, fresh: bool) -> None:
-    """Raises SafetyStop where the state belongs to another server's or another user's mail."""
+def check_same_account(
+    home: Home, listed: Sequence[RemoteMailbox], session: ImapSession, *, fresh: bool
+) -> None:
+    """Raises SafetyStop where the state belongs to another server's or another user's mail.
+
+    An equal UIDVALIDITY proves nothing, since some servers count from 1: messages must be the same. With `fresh`, everything here
+    is matched with the server by content.
+    """
     account = home.account
     now = f"{account.user}@{account.host}"
     before = home.state.get("server")
     if before == now:
         return
-    known = {row.name: row.uidvalidity for row in home.state.mailboxes().values() if row.uidvalidity}
-    common = any(box.uidvalidity and known.get(box.name) == box.uidvalidity for box in listed)
-    if before is not None and known and not common and not fresh:
+    rows = {row.name: row for row in home.state.mailboxes().values() if row.uidvalidity}
+    if before is not None and rows and not _proven(home, rows, listed, session):
+        if fresh:
+            for row in rows.values():
+                home.state.renumber(row.id)
+                row.highestmodseq, row.settled, row.signature = 0, False, None
+                home.state.save_mailbox(row)
+            home.state.put("server", now)
+            return
         raise SafetyStop(
             f"{home.root} holds the mail of {before}, and no mailbox of {now} is one of those",
             hint="give this account a maildir of its own; if the mail has moved to the new server, --fresh "
             "matches it by content and downloads only what is not here",
         )
     home.state.put("server", now)
+
+
+def _proven(
+    home: Home, rows: Mapping[MailboxName, MailboxRow], listed: Sequence[RemoteMailbox], session: ImapSession
+) -> bool:
+    """Whether some mailbox has messages that are the ones we know under their UIDs."""
+    for box in patterns.in_order(listed):
+        row = rows.get(box.name)
+        if row is not None and row.uidvalidity == box.uidvalidity and _same_messages(home, row, box, session):
+            return True
+    return False
+
+
+def _same_messages(home: Home, row: MailboxRow, box: RemoteMailbox, session: ImapSession) -> bool:
+    """Whether the mailbox has some of the last messages of `row` under their UIDs, and none of them is another."""
+    known = [message for message in home.state.known_messages(row.id) if message.uid > 0 and message.identity != NO_IDENTITY]
+    proofs = {message.uid: message for message in known[-PROOFS:]}
+    if not proofs:
+        return False
+    try:
+        found = identify(session, box.name, row.uidvalidity, UidSet.of(proofs))
+        seen = {message.uid: identity(message.header) for message in found or ()}
+    except ServerRefused:
+        return False
+    return bool(seen) and all(proofs[uid].identity == value for uid, value in seen.items())
 
 
 def choose(
@@ -95,7 +132,8 @@ def choose(
         wanted = _only(wanted, selectable, only)
     rows = home.state.mailboxes()
     names = {box.name for box in listed}
-    strangers = [box for box in wanted if box.name not in rows]
+    covered = [box for box in selectable if patterns.wanted(box, account.mailboxes)]
+    strangers = [box for box in covered if box.name not in rows]
     renamed: list[Renamed] = []
     for row in rows.values():
         if row.name in names:
@@ -158,14 +196,4 @@ def _renamed_to(
     same = [box for box in strangers if box.uidvalidity == row.uidvalidity and (box.uidnext or 0) >= row.uidnext]
     if len(same) != 1:
         return None
-    known = [message for message in home.state.known_messages(row.id) if message.uid > 0 and message.identity != NO_IDENTITY]
-    proofs = {message.uid: message for message in known[-PROOFS:]}
-    if not proofs:
-        return None
-    found = identify(session, same[0].name, row.uidvalidity, UidSet.of(proofs))
-    if found is None:
-        return None
-    seen = {message.uid: identity(message.header) for message in found}
-    if seen and all(proofs[uid].identity == value for uid, value in seen.items()):
-        return same[0]
-    return None
+    return same[0] if _same_messages(home, row, same[0], session) else None

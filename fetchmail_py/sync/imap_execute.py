@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, ServerRefused, ServerUnreachable, StoreError
-from fetchmail_py.model import Flags, MailboxName, MessageKey, Pair, Stage, UidValidity
+from fetchmail_py.model import NO_FLAGS, Flags, MailboxName, MessageKey, Pair, Stage, Uid, UidValidity
 from fetchmail_py.plan import oneway
 from fetchmail_py.plan.actions import (
     Action,
@@ -230,14 +231,15 @@ class Execution:
         sources += [self._further(shared) for _ in range(min(connections, len(requests)) - 1)]
         pump: Pump[Outcome] = Pump(_octets, self._give_up)
         batches = pump.run(sources)
-        for batch in batches:
-            try:
-                self._store(batch)
-            except StoreError:
-                self._give_up()
-                batches.close()
-                self._drop((*batch, *pump.left))
-                raise
+        with closing(batches):  # whatever happens here, nobody waits for us to take another batch
+            for batch in batches:
+                try:
+                    self._store(batch)
+                except StoreError:
+                    self._give_up()
+                    batches.close()
+                    self._drop((*batch, *pump.left))
+                    raise
         self._state.arrived()
         self._home.commit()
 
@@ -270,9 +272,12 @@ class Execution:
         try:
             if late:
                 return
-            imap_look.settle(session, imap_look.introduce(session))
-            if self._session.compressed:
-                session.compress()
+            try:
+                imap_look.settle(session, imap_look.introduce(session))
+                if self._session.compressed:
+                    session.compress()
+            except (ServerRefused, ConnectionLost):
+                return
             yield from self._source(session, requests)
             session.logout()
         finally:
@@ -304,9 +309,16 @@ class Execution:
 
         stop = self._run.stop
         for outcome in Fetcher(session, sink_of, lambda: stop.signal is None).run(mine()):
+            if type(outcome) is Fetched and outcome.flags is None:
+                outcome = outcome._replace(flags=self._flags_as_looked(outcome.mailbox, outcome.uid))  # noqa: PLW2901
             yield outcome
             if type(outcome) is Fetched:
                 self._arrivals.received(outcome.delivered.wire_size, outcome.mailbox)
+
+    def _flags_as_looked(self, mailbox: MailboxName, uid: Uid) -> Flags:
+        """The flags of a message whose FETCH answer told none: some servers send them in a response of their own."""
+        look = self._boxes[mailbox].look
+        return look.messages[uid].flags if look is not None and uid in look.messages else NO_FLAGS
 
     def _store(self, batch: Sequence[Outcome]) -> None:
         """Makes a batch lasting."""
@@ -334,16 +346,20 @@ class Execution:
         self._home.barrier.files(paths)
         for name, messages in arrived.items():
             box = self._boxes[name]
-            self._state.add_arriving(box.row.id, [(m.uid, m.flags, m.internaldate, m.delivered) for m in messages])
+            rows = [(m.uid, m.flags or NO_FLAGS, m.internaldate, m.delivered) for m in messages]
+            self._state.add_arriving(box.row.id, rows)
             self._state.undefer(box.row.id, [str(m.uid) for m in messages])
         letters = {
-            name: [self._home.keyword_letters(self._boxes[name].row, m.flags) for m in messages]
+            name: [self._home.keyword_letters(self._boxes[name].row, m.flags or NO_FLAGS) for m in messages]
             for name, messages in arrived.items()
         }
         self._home.save_keywords()
         self._home.commit()
         self._publish(arrived, letters)
         self._state.arrived()
+        if self._run.account.mode == oneway.OFFLINE:
+            # The rows go once the server has deleted the messages: the count must not.
+            self._state.put("fetched_messages", str(self._state.number("fetched_messages") + len(paths)))
 
     def _publish(self, arrived: dict[MailboxName, list[Fetched]], letters: dict[MailboxName, list[str]]) -> None:
         directories: list[str] = []
@@ -353,7 +369,7 @@ class Execution:
             box.touched = True
             try:
                 directories += box.maildir.publish(
-                    [(m.delivered, m.flags, words) for m, words in zip(messages, letters[name], strict=True)]
+                    [(m.delivered, m.flags or NO_FLAGS, words) for m, words in zip(messages, letters[name], strict=True)]
                 )
             except PublishError as error:
                 directories += error.directories
@@ -365,7 +381,8 @@ class Execution:
         for name, messages in arrived.items():
             box = self._boxes[name]
             for message, words in zip(messages, letters[name], strict=False):
-                self._arrivals.stored(box.name, box.maildir, message.delivered, message.flags, words, message.internaldate)
+                flags = message.flags or NO_FLAGS
+                self._arrivals.stored(box.name, box.maildir, message.delivered, flags, words, message.internaldate)
         if failure is not None:
             self._state.arrived()
             self._home.commit()
@@ -379,10 +396,11 @@ class Execution:
         old = uids.pop(0)
         before = self._state.pairs_of(box.row.id, [old])[old]
         MaildirSink(box.maildir).discard(message.delivered)
-        self._state.rebind(box.row.id, old, box.row.id, message.uid, message.flags)
+        flags = message.flags or NO_FLAGS
+        self._state.rebind(box.row.id, old, box.row.id, message.uid, flags)
         self._state.undefer(box.row.id, [str(message.uid)])
-        if before.flags != message.flags:
-            self._set_flags(box, before, message.flags)
+        if before.flags != flags:
+            self._set_flags(box, before, flags)
         return True
 
     def _set_aside(self, outcome: NotFetched) -> None:
@@ -412,6 +430,9 @@ class Execution:
                 self._run.fail(box, error)
                 return
             self._report.deleted_remote += len(deleted.uids)
+            if deleted.read_only:
+                self._run.fail(box, ServerRefused("SELECT", "OK", deleted.reason or "", code="READ-ONLY"))
+                return
             if deleted.left:
                 box.unfinished = True
                 self._run.note(f"{box.name}: {len(deleted.left)} messages stay at the server: {deleted.reason}")

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 
 from fetchmail_py.errors import ConfigError, FetchmailError, ServerBusy, ServerRefused, StoreError
 from fetchmail_py.identity import NO_IDENTITY, identity
@@ -195,14 +196,15 @@ class Pop3Run:
         self._arrivals.expect(len(fetch))
         pump: Pump[Outcome] = Pump(_octets, session.abort)
         batches = pump.run([self._source(session, fetch)])
-        for batch in batches:
-            try:
-                self._store(batch)
-            except StoreError:
-                session.abort()
-                batches.close()
-                self._drop((*batch, *pump.left))
-                raise
+        with closing(batches):  # whatever happens here, nobody waits for us to take another batch
+            for batch in batches:
+                try:
+                    self._store(batch)
+                except StoreError:
+                    session.abort()
+                    batches.close()
+                    self._drop((*batch, *pump.left))
+                    raise
 
     def _drop(self, outcomes: Iterable[Outcome]) -> None:
         """A disk that fails keeps nothing that is not recorded: what is, is settled by the next run."""
@@ -296,10 +298,12 @@ class Pop3Run:
             state.set_maildrop_stage(delete.values(), Stage.DELETING)
         self.home.commit()
         accepted = 0
+        refused: str | None = None
         for entry, refusal in session.delete(sorted(delete, key=lambda entry: entry.number)):
             if refusal is None:
                 accepted += 1
             else:
+                refused = refusal
                 self.note(f"message {entry.number} was not deleted at the server: {refusal}")
         try:
             session.quit()
@@ -307,6 +311,8 @@ class Pop3Run:
             # RFC 1939, 6: some of the messages may still be there. The next listing tells which.
             raise ServerBusy("QUIT", error.status, error.text, code=error.code) from error
         self.report.deleted_remote += accepted
+        if refused is not None:
+            self.report.error = ServerRefused("DELE", "-ERR", refused)
 
     def _stored(self) -> dict[MaildropEntry, int]:
         """What came in during this session and is stored, or turned out to be stored: entry -> row."""

@@ -65,7 +65,7 @@ def test_a_message_in_any_pieces_is_stored_as_one_in_one_piece(
 
 
 def test_identity_does_not_depend_on_line_ends(box: Maildir) -> None:
-    unix = b"Subject: a\nFrom: b\n c\n\nbody\n"
+    unix = b"Subject: a\nFrom: b\n c\nMessage-ID: <1@x>\n\nbody\n"
     first, second = box.deliver(unix, None), box.deliver(unix.replace(b"\n", b"\r\n"), None)
     assert first.identity == second.identity != NO_IDENTITY
     assert box.deliver(b"no header", None).identity == NO_IDENTITY
