@@ -173,16 +173,6 @@ def replace_file(partial: str, path: str) -> None:
     _sync_path(os.path.dirname(path) or ".", _OPEN_DIRECTORY, "syncing the directory")
 
 
-def replace_file(partial: str, to: str) -> None:
-    """Puts a file that is complete under another name, durably: fsync, rename over `to`, fsync of the directory."""
-    _sync_path(partial, _OPEN_FILE, "syncing the file")
-    try:
-        os.rename(partial, to)
-    except OSError as error:
-        raise StoreError.from_os_error(error, "renaming", to) from error
-    _sync_path(os.path.dirname(to) or ".", _OPEN_DIRECTORY, "syncing the directory")
-
-
 def write_all(fd: int, data: bytes | memoryview) -> None:
     """Writes all of `data`: one call may write a part, on a disk that fills up or beyond 2 GiB."""
     written = os.write(fd, data)
