@@ -141,6 +141,8 @@ class Transport:
                 return self._take_inflated(b"")
             try:
                 data = self._socket.recv(RECEIVE)
+                if data and self.encrypted:
+                    data = self._with_more(data)
             except OSError as error:
                 raise self._lost(error, "waiting for the server") from error
             if self._aborted:
@@ -155,6 +157,24 @@ class Transport:
             inflated = self._take_inflated(data)
             if inflated:
                 return inflated
+
+    def _with_more(self, data: bytes) -> bytes:
+        """What has come with what is there already behind it: TLS gives one record at a time, and some servers make small ones."""
+        pieces = [data]
+        size = len(data)
+        self._socket.settimeout(0)
+        try:
+            while size < RECEIVE:
+                more = self._socket.recv(RECEIVE)
+                if not more:
+                    break  # the end: the next wait meets it again
+                pieces.append(more)
+                size += len(more)
+        except ssl.SSLWantReadError:
+            pass
+        finally:
+            self._socket.settimeout(self.timeout)
+        return b"".join(pieces) if len(pieces) > 1 else data
 
     def _take_inflated(self, data: bytes) -> bytes:
         assert self._inflate is not None

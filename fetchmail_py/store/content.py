@@ -19,6 +19,8 @@ from fetchmail_py.model import LineEnds
 
 HEAD = 65536
 """So many octets, counted with each CRLF as LF, are looked at for the identity: whole headers, but for freaks."""
+SPLIT = 1024 * 1024
+"""Octets that may be taken apart into lines at a time."""
 CHUNK = 262144
 """Octets read at a time."""
 
@@ -36,7 +38,7 @@ class LfForm(NamedTuple):
 def lf_form(message: bytes) -> LfForm:
     """Each CRLF made LF, and whether that can be undone."""
     # For a mail of 5 KB split and join take 5 us where replace takes 8; for big ones they would need memory.
-    data = b"\n".join(message.split(b"\r\n")) if len(message) <= CHUNK else message.replace(b"\r\n", b"\n")
+    data = b"\n".join(message.split(b"\r\n")) if len(message) <= SPLIT else message.replace(b"\r\n", b"\n")
     removed = len(message) - len(data)
     bare = b"\r" in data or data.count(b"\n") != removed
     return LfForm(data, LineEnds.CRLF if removed and not bare else LineEnds.AS_RECEIVED, bare)
