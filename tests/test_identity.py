@@ -59,8 +59,23 @@ def test_what_a_person_would_call_another_message_is_one(old: bytes, new: bytes)
     assert identity(other) != identity(MESSAGE)
 
 
-@pytest.mark.parametrize("message", [b"", b"\r\n", b"\n\nSubject: body", b"X: y\r\n\r\nFrom: z\r\n", b"Subject no colon\r\n\r\n"])
-def test_a_message_without_these_fields_is_like_no_other(message: bytes) -> None:
+# Two reports of one machine, perhaps.
+NO_ID = b"From: root\r\nTo: root\r\nSubject: disk report\r\n"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\r\n",
+        b"\n\nMessage-ID: <of the body>",
+        b"X: y\r\n\r\nMessage-ID: <z>\r\n",
+        b"Message-ID without colon\r\n\r\n",
+        NO_ID,
+        NO_ID + b"Message-ID: \r\n\r\n",
+    ],
+)
+def test_a_message_without_a_message_id_is_like_no_other(message: bytes) -> None:
     assert identity(message) == NO_IDENTITY
 
 

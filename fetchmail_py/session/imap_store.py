@@ -23,9 +23,9 @@ class Deleted(NamedTuple):
 def delete(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: tuple[Uid, ...]) -> Deleted:
     """Marks messages \\Deleted and expunges exactly these.
 
-    Without UIDPLUS, EXPUNGE would also remove what other clients have marked: it is sent only where no other message is
-    marked; else the marks stay. A mailbox that is read-only, or of another UIDVALIDITY than when it was looked at, is left
-    alone. Raises ServerRefused.
+    Without UIDPLUS, EXPUNGE would also remove what other clients have marked: it is sent only where the server says that no
+    other message is marked; else the marks stay. A mailbox that is read-only, or of another UIDVALIDITY than when it was looked
+    at, is left alone. Raises ServerRefused.
     """
     if session.selected != mailbox or session.selected_read_only:
         opened = read_select(session, select_command(session, mailbox, read_only=False), mailbox)
@@ -44,6 +44,9 @@ def delete(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: t
             session.run(f"UID EXPUNGE {chunk}".encode(), mailbox=mailbox)
         return Deleted(uids, (), None)
     marked = _marked(session)
+    if not marked:
+        # No answer is no leave: EXPUNGE would take whatever is marked.
+        return Deleted((), uids, "the server does not list what was marked \\Deleted just now: the marks were left")
     if any(uid not in wanted for uid in marked):
         return Deleted((), uids, "other messages are marked \\Deleted and the server has no UIDPLUS: the marks were left")
     session.run(b"EXPUNGE", mailbox=mailbox)

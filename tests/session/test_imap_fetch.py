@@ -278,7 +278,11 @@ class TestFetcher:
         ("answer", "code"),
         [("S: F1 NO [NONEXISTENT] gone", "NONEXISTENT"), (select("F1", uidvalidity=8, asked=False), None)],
     )
-    def test_a_mailbox_that_is_not_what_it_was(self, answer: str, code: str | None) -> None:
+    @pytest.mark.parametrize("stream_from", [1, 1000])
+    def test_a_mailbox_that_is_not_what_it_was(
+        self, answer: str, code: str | None, stream_from: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(imap_response, "STREAM_FROM", stream_from)
         question = 'C: F3 EXAMINE "Other"\n' + fetch("F4", "2") + "\n"
         found = Results(
             [request(1), request(2, mailbox=OTHER)],
@@ -389,13 +393,25 @@ class TestDelete:
         assert not found.left
 
     @pytest.mark.parametrize(
-        ("others", "expunged"), [("1 2 5", True), ("", True), ("1 5", True), ("1 2 5 9", False), ("9", False)]
+        ("answer", "expunged"),
+        [
+            ("S: * SEARCH 1 2 5\n", True),
+            ("S: * SEARCH 1 5\n", True),
+            ("S: * ESEARCH UID ALL 1:2\n", True),
+            ("S: * SEARCH 1 2 5 9\n", False),
+            ("S: * SEARCH 9\n", False),
+            ("S: * ESEARCH UID ALL 1:4294967295\n", False),
+            # No answer is no leave.
+            ("S: * SEARCH\n", False),
+            ("S: * ESEARCH UID\n", False),
+            ("", False),
+        ],
     )
-    def test_without_uidplus_only_where_nobody_else_has_marked_any(self, others: str, *, expunged: bool) -> None:
+    def test_without_uidplus_only_where_nobody_else_has_marked_any(self, answer: str, *, expunged: bool) -> None:
         found = self.delete(
             writable(),
             "C: F2 UID STORE 1:2,5 +FLAGS.SILENT (\\Deleted)\nS: F2 OK",
-            f"C: F3 UID SEARCH DELETED\nS: * SEARCH {others}\nS: F3 OK",
+            f"C: F3 UID SEARCH DELETED\n{answer}S: F3 OK",
             *(["C: F4 EXPUNGE\nS: F4 OK"] if expunged else []),
         )
         assert found.uids == (self.UIDS if expunged else ())
@@ -409,6 +425,18 @@ class TestDelete:
         found = self.delete(opened, capabilities="UIDPLUS")
         assert found.left == self.UIDS
         assert why in (found.reason or "")
+
+    def test_a_mailbox_is_selected_once_and_again_where_it_was_only_examined(self) -> None:
+        def use(session: ImapSession) -> None:
+            assert identify(session, INBOX, 7, UidSet()) is not None
+            for _ in range(2):
+                assert delete(session, INBOX, 7, (Uid(1),)).uids == (Uid(1),)
+
+        marks = "C: F{} UID STORE 1 +FLAGS.SILENT (\\Deleted)\nS: F{} OK\nC: F{} UID EXPUNGE 1\nS: F{} OK\n"
+        reselected = writable().replace("F1", "F2")
+        in_session(
+            use, select("F1"), reselected, marks.format(3, 3, 4, 4) + marks.format(5, 5, 6, 6), capabilities="UIDPLUS"
+        )
 
     def test_refused(self) -> None:
         with pytest.raises(ServerRefused, match="SELECT"):

@@ -281,6 +281,23 @@ class TestLook:
         )
         assert (found.exists, found.messages, found.vanished, found.highestmodseq) == (1, {}, UidSet(), 0)
 
+    def test_a_mailbox_that_tells_no_count_has_not_that_of_the_one_before(self) -> None:
+        script = """
+            C: F1 EXAMINE "INBOX"
+            C: F2 UID FETCH 1:* (FLAGS)
+            C: F3 EXAMINE "Other"
+            C: F4 UID FETCH 1:* (FLAGS)
+            S: * 5 EXISTS
+            S: F1 OK
+            S: F2 OK
+            S: F3 OK
+            S: F4 BAD no messages
+        """
+        first, second = looks("", [Known(NAME), Known(MailboxName("Other"))], script)
+        assert isinstance(first, Look)
+        assert isinstance(second, Look)
+        assert (first.exists, second.exists) == (5, 0)
+
     @pytest.mark.parametrize("known", [Known(NAME), Known(NAME, 7, 0), Known(NAME, 7, 80, everything=True)])
     def test_in_full_where_nothing_is_known_or_all_is_wanted(self, known: Known) -> None:
         steps = f'C: F1 EXAMINE "INBOX" (CONDSTORE)\nC: F2 UID FETCH 1:* (FLAGS){SELECTED}S: F1 OK\nS: F2 OK'
