@@ -121,7 +121,11 @@ class Delivery:
             fd = self._open_fd()
             _set_time(fd, self._mtime)
             self._fd = None
-            os.close(fd)
+            try:
+                os.close(fd)
+            except OSError:  # where a network file system tells that the disk is full
+                _discard(self._path)
+                raise
         except OSError as error:
             self.discard()
             raise StoreError.from_os_error(error, _DOING, self._path) from error

@@ -239,14 +239,14 @@ def _sync_many(paths: Sequence[str], flags: int, doing: str) -> None:
         for path in paths:
             _sync_path(path, flags, doing)
         return
-    errors: list[StoreError] = []
+    errors: list[BaseException] = []
     waiting = iter(paths)  # next() on a list's iterator is atomic: the threads share it without a lock
 
     def work() -> None:
         for path in waiting:
             try:
                 _sync_path(path, flags, doing)
-            except StoreError as error:
+            except BaseException as error:  # noqa: BLE001 - raised below: a thread that dies must not pass for a success
                 errors.append(error)
                 return
 

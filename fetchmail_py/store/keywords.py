@@ -12,6 +12,8 @@ from fetchmail_py.store import durable
 
 FILE_NAME = "dovecot-keywords"
 LETTERS = 26
+MAX_NAME = 255
+"""Characters of a name: a server may send any number, and this file is read as a whole by every mail reader."""
 
 
 class KeywordTable:
@@ -33,7 +35,7 @@ class KeywordTable:
         rest: list[str] = []
         try:
             with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-                for line in file.read(1_000_000).splitlines():
+                for line in file.read(1_000_000).split("\n"):
                     number, _, name = line.partition(" ")
                     if number.isascii() and number.isdigit() and int(number) < LETTERS and name and int(number) not in names:
                         names[int(number)] = name
@@ -53,7 +55,9 @@ class KeywordTable:
         number = self._numbers.get(keyword.lower())
         if number is None:
             free = next((number for number in range(LETTERS) if number not in self._names), None)
-            if free is None or not keyword.isascii() or not keyword.isprintable() or " " in keyword or not keyword:
+            if free is None or not 0 < len(keyword) <= MAX_NAME or not keyword.isascii() or not keyword.isprintable():
+                return None
+            if " " in keyword:
                 return None
             number = free
             self._names[number] = keyword

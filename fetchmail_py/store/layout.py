@@ -47,8 +47,8 @@ def path_for(
         if levels == ["INBOX"]:
             return ""
         path = "." + ".".join(_DOT.sub("%2E", _encode(level)) for level in levels)
-        if path.startswith(_STATE):
-            path = f".%66{path[2:]}"
+        if path.casefold().startswith(_STATE):  # also where "Fetchmail-py" is the same file
+            path = f".{_escape(path[1])}{path[2:]}"
         path = _cut(path, name)
     else:
         path = "/".join(_cut(_encode_directory(level), level) for level in levels)
@@ -56,7 +56,7 @@ def path_for(
             path = CUT + _digest(name)
     if path in taken or (fold_case and _folded(path) in {_folded(other) for other in taken}):
         parent, slash, last = path.rpartition("/")
-        return f"{parent}{slash}{last[:100]}{CUT}{_digest(name)}"
+        return f"{parent}{slash}{_beginning(last)}{CUT}{_digest(name)}"
     return path
 
 
@@ -70,7 +70,10 @@ def name_of(path: str, delimiter: str, *, layout: str) -> MailboxName | None:
         parts = path.split("/")
     if not parts or any(CUT in part or not part for part in parts):
         return None
-    name = MailboxName(delimiter.join(_decode(part) for part in parts))
+    try:
+        name = MailboxName(delimiter.join(_decode(part) for part in parts))
+    except UnicodeDecodeError:
+        return None
     return name if path_for(name, delimiter, layout=layout) == path else None
 
 
@@ -113,11 +116,12 @@ def _decode(part: str) -> str:
 
 
 def _cut(path: str, name: str) -> str:
-    if len(_octets(path)) <= MAX_NAME:
-        return path
-    kept = _octets(path)[: MAX_NAME - 40].decode("utf-8", "ignore")
-    # Not in the middle of an escape.
-    return re.sub("%[0-9A-F]?$", "", kept) + CUT + _digest(name)
+    return path if len(_octets(path)) <= MAX_NAME else _beginning(path) + CUT + _digest(name)
+
+
+def _beginning(path: str) -> str:
+    """As much of it as leaves room for a digest, and no half of a character or of an escape."""
+    return re.sub("%[0-9A-F]?$", "", _octets(path)[: MAX_NAME - 40].decode("utf-8", "ignore"))
 
 
 def _octets(text: str) -> bytes:

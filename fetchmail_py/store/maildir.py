@@ -187,6 +187,7 @@ class Maildir:
         finally:
             for fd in opened:
                 os.close(fd)
+            self._again_at = float("-inf")
         if first is not None:
             raise PublishError(first, failed, tuple(touched))
         return tuple(touched)
@@ -224,6 +225,7 @@ class Maildir:
         that changes while it is read is read again; where it never rests, a name seen once counts as there, since a
         renamed file may be missed: absence needs a second look.
         """
+        self._again_at = float("-inf")
         everything: dict[MessageKey, LocalFile] = {}
         before = self.signature()[:2]
         for _ in range(LOOKS):
@@ -344,6 +346,7 @@ class Maildir:
             except FileExistsError as error:
                 raise StoreError.from_os_error(error, "moving the message", target.path_of(moved)) from error
             else:
+                target._again_at = float("-inf")
                 return moved
         raise self._restless(file)
 
@@ -367,6 +370,7 @@ class Maildir:
             except OSError as error:
                 raise StoreError.from_os_error(error, "copying the message", target.path_of(copied)) from error
             else:
+                target._again_at = float("-inf")
                 return copied
         raise self._restless(file)
 
@@ -374,6 +378,7 @@ class Maildir:
         """Where the message is, since `stale` is no longer there: a mail reader has renamed or removed the file.
 
         One scan serves for a second: whoever marks a whole mailbox as read meanwhile must not cost a scan per message.
+        It no longer serves once the caller may know of a file from later than that: then "not there" would be a guess.
         """
         now = time.monotonic()
         if now - self._again_at > 1 or self._again.get(key) == stale:

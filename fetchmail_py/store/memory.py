@@ -6,6 +6,7 @@ One small file for each account in `$XDG_STATE_HOME/fetchmail-py/` (`~/.local/st
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 
@@ -54,18 +55,21 @@ def load(name: str) -> tuple[Remembered | None, bool]:
         raise StoreError.from_os_error(error, "reading what is remembered of the Maildir") from error
     try:
         found = json.loads(data)
-        return (
-            Remembered(
-                store_id=str(found["store_id"]),
-                run=int(found["run"]),
-                maildir=str(found["maildir"]),
-                last_seen=float(found["last_seen"]),
-                messages=int(found["messages"]),
-            ),
-            False,
+        remembered = Remembered(
+            store_id=str(found["store_id"]),
+            run=int(found["run"]),
+            maildir=str(found["maildir"]),
+            last_seen=float(found["last_seen"]),
+            messages=int(found["messages"]),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None, True
+    # Numbers that JSON can hold and no run ever wrote.
+    if not math.isfinite(remembered.last_seen) or not 0 <= remembered.last_seen < 2**40:
+        return None, True
+    if remembered.run < 0 or remembered.messages < 0:
+        return None, True
+    return remembered, False
 
 
 def save(name: str, remembered: Remembered) -> None:

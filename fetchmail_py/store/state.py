@@ -20,6 +20,7 @@ from fetchmail_py.store import state_schema
 
 FILE_NAME = ".fetchmail-py.sqlite3"
 
+
 class StateDamaged(StoreError):
     """The database cannot be read: it must be set aside and rebuilt."""
 
@@ -78,8 +79,19 @@ def _blob(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _text(blob: bytes) -> str:
-    return blob.decode("utf-8", "surrogatepass")
+def _text(blob: object) -> str:
+    """What `_blob` made; sqlite3.DataError where damage has left something else."""
+    if not isinstance(blob, bytes):
+        raise sqlite3.DataError("a name is no blob")
+    try:
+        return blob.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise sqlite3.DataError("a name is no UTF-8") from error
+
+
+def _words(text: str | None) -> str | None:
+    """Text for people, which may name a file or a mailbox that is no UTF-8, as a column of text can hold it."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextmanager
@@ -89,11 +101,15 @@ def _translated(path: str) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         name = getattr(error, "sqlite_errorname", "") or ""
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "no such" in str(error):
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or str(error).startswith(("no such", "Could not decode")):
             raise StateDamaged(f"the state database is damaged: {error}: {path}", path=path) from error
         raise StoreError(f"the state database: {error}: {path}", path=path) from error
+    except sqlite3.ProgrammingError:
+        raise  # ours, as when the database is closed already: a sound file must not be set aside for it
     except sqlite3.DatabaseError as error:
         raise StateDamaged(f"the state database is damaged: {error}: {path}", path=path) from error
+    except OSError as error:
+        raise StoreError.from_os_error(error, "opening the state database", path) from error
 
 
 class StateDb:
@@ -110,7 +126,8 @@ class StateDb:
         Raises StateTooNew (untouched), StateDamaged (to be set aside), StoreError (disk full, read-only, locked for 60 s).
         """
         with _translated(path):
-            unclean = os.path.exists(path + "-wal")
+            # A log with something in it was left by a run that was cut. One without is what a mere reader leaves.
+            unclean = os.path.exists(path + "-wal") and os.path.getsize(path + "-wal") > 0
             if not os.path.exists(path):
                 # Created by us and not by SQLite, so that it is private from the first moment.
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
@@ -230,11 +247,15 @@ class StateDb:
         if value is None:
             self._run("DELETE FROM meta WHERE key = ?", (key,))
         else:
-            self._run("INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)", (key, value))
+            self._run("INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)", (key, _words(value)))
 
     def number(self, key: str) -> int:
         """A fact that is a whole number; 0 where there is none."""
-        return int(self.get(key) or 0)
+        with _translated(self.path):
+            try:
+                return int(self.get(key) or 0)
+            except ValueError as error:
+                raise sqlite3.DataError(f"{key} is no number") from error
 
     # -- mailboxes ---------------------------------------------------------------------------------------------------
 
@@ -266,7 +287,8 @@ class StateDb:
             )
             for row in found
         )
-        return {row.name: row for row in rows}
+        with _translated(self.path):
+            return {row.name: row for row in rows}
 
     def add_mailbox(self, name: MailboxName, delimiter: str | None, path: str) -> MailboxRow:
         """A new mailbox of which nothing is known yet."""
@@ -285,7 +307,7 @@ class StateDb:
             (
                 _blob(row.name), row.delimiter, _blob(row.path), row.uidvalidity, row.uidnext, row.highestmodseq,
                 row.messages, row.settled, row.mailbox_id, new_mtime, cur_mtime, looked_at, row.last_sync,
-                row.last_error, row.listed, row.id,
+                _words(row.last_error), row.listed, row.id,
             ),
         )  # fmt: skip
 
@@ -421,7 +443,7 @@ class StateDb:
                 "SELECT mailbox, uid, key, size, wire_size, identity, sha256, stage FROM message WHERE mailbox=? AND uid=?",
                 (mailbox, uid),
             ).fetchone()
-        return None if row is None else KnownMessage(row[0], row[1], MessageKey(_text(row[2])), *row[3:])
+            return None if row is None else KnownMessage(row[0], row[1], MessageKey(_text(row[2])), *row[3:])
 
     def next_unpaired_uid(self, mailbox: int) -> Uid:
         """A free negative number for a file that has no UID; those below it are free too."""
@@ -436,7 +458,7 @@ class StateDb:
         """Every message of the maildrop that was stored and not yet seen to be gone."""
         with _translated(self.path):
             found = self._db.execute(f"SELECT {self._MAILDROP} FROM maildrop ORDER BY id").fetchall()  # noqa: S608 our own words
-        return [StoredMessage(i, u, MessageKey(_text(k)), n, w, s, d, t, g) for i, u, k, n, w, s, d, t, g in found]
+            return [StoredMessage(i, u, MessageKey(_text(k)), n, w, s, d, t, g) for i, u, k, n, w, s, d, t, g in found]
 
     def add_maildrop(self, rows: Iterable[tuple[bytes | None, int, float, Delivered]], stage: int = Stage.ARRIVING) -> None:
         """The intent to publish: (UIDL, LISTed size, POSIX time, delivered)."""
@@ -480,7 +502,7 @@ class StateDb:
         self._run(
             "INSERT INTO deferred(mailbox, ident, reason, since, tries) VALUES(?,?,?,?,1) "
             "ON CONFLICT(mailbox, ident) DO UPDATE SET reason=excluded.reason, tries=tries+1",
-            (mailbox, ident, reason, now),
+            (mailbox, ident, _words(reason), now),
         )
 
     def undefer(self, mailbox: int, idents: Iterable[str]) -> None:
@@ -490,20 +512,23 @@ class StateDb:
     def line_ends(self) -> dict[MessageKey, int]:
         """How the line ends of every message relate to the wire (`model.LineEnds`)."""
         found = self._rows("SELECT key, line_ends FROM message UNION ALL SELECT key, line_ends FROM maildrop")
-        return {MessageKey(_text(key)): _int(ends) for key, ends in found if isinstance(key, bytes)}
+        with _translated(self.path):
+            return {MessageKey(_text(key)): _int(ends) for key, ends in found}
 
     # -- sums --------------------------------------------------------------------------------------------------------
 
     def totals(self) -> dict[int, tuple[int, int]]:
         """Messages and stored octets by mailbox; 0 is the maildrop's."""
         found = self._rows("SELECT mailbox, count(*), sum(size) FROM message GROUP BY mailbox")
-        totals = {_int(mailbox): (_int(count), _int(size or 0)) for mailbox, count, size in found}
         drop = self._rows("SELECT count(*), coalesce(sum(size), 0) FROM maildrop")[0]
-        if drop[0]:
-            totals[0] = (_int(drop[0]), _int(drop[1]))
+        with _translated(self.path):
+            totals = {_int(mailbox): (_int(count), _int(size or 0)) for mailbox, count, size in found}
+            if drop[0]:
+                totals[0] = (_int(drop[0]), _int(drop[1]))
         return totals
 
 
 def _int(value: object) -> int:
-    assert isinstance(value, int)
+    if not isinstance(value, int):
+        raise sqlite3.DataError("a number is none")
     return value
