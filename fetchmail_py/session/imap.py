@@ -43,6 +43,9 @@ PROGRESS_OCTETS = 4096
 PATIENCE = 10
 """How many times `timeout` a server may send nothing but untagged OKs while a command runs."""
 
+SEND_AT_ONCE = 65536
+"""Octets that are put together before they are sent."""
+
 _BUSY_CODES = {"UNAVAILABLE", "INUSE", "LIMIT", "THROTTLED", "SERVERBUG"}
 _LOGIN_CODES = {"AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED", "PRIVACYREQUIRED", "CONTACTADMIN"}
 
@@ -248,6 +251,41 @@ class ImapSession:
             if index:
                 self._await_continuation(ticket)
             self.transport.send(piece, secret=secret)
+        return ticket
+
+    def send_streamed(self, *parts: bytes | imap_command.Stream, name: str) -> Ticket:
+        """Like `send`, for literals that are too large to be held: their octets are produced while they are sent.
+
+        Raises ServerRefused where the server refuses one before it has been sent. A stream that does not give the octets it
+        promised leaves nothing but to break the connection: ConnectionLost.
+        """
+        self._tags += 1
+        ticket = Ticket(f"F{self._tags}", name)
+        self._pending.append(ticket)
+        plus = "LITERAL+" in self.capabilities
+        minus = "LITERAL-" in self.capabilities or "IMAP4REV2" in self.capabilities
+        waiting = bytearray(ticket.tag.encode("ascii") + b" ")
+        for part in parts:
+            if isinstance(part, bytes):
+                waiting += part
+                continue
+            unasked = plus or (minus and part.size <= imap_command.LITERAL_MINUS_MAX)
+            waiting += b"{%d%s}\r\n" % (part.size, b"+" if unasked else b"")
+            if not unasked:
+                self.transport.send(bytes(waiting))
+                waiting.clear()
+                self._await_continuation(ticket)
+            sent = 0
+            for chunk in part.chunks():
+                sent += len(chunk)
+                waiting += chunk
+                if len(waiting) >= SEND_AT_ONCE:
+                    self.transport.send(bytes(waiting))
+                    waiting.clear()
+            if sent != part.size:
+                self.transport.close()
+                raise ConnectionLost(f"a message of {part.size} octets had {sent} when it was sent: it was changed meanwhile")
+        self.transport.send(bytes(waiting) + b"\r\n")
         return ticket
 
     def _await_continuation(self, ticket: Ticket) -> None:

@@ -1,14 +1,31 @@
-"""Changing an IMAP mailbox: deletions, by UID only (RFC 4315; RFC 9051, 6.4.9)."""
+"""Changing an IMAP account: flags, moves, copies, uploads, deletions, mailboxes. Messages are named by UID only.
+
+RFC 9051, RFC 4315 (UIDPLUS), RFC 6851 (MOVE), RFC 3502 (MULTIAPPEND), RFC 4314 (ACL). What a server lacks is replaced where that
+is safe, and left undone with a reason where it is not.
+"""
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fetchmail_py.errors import ServerRefused
-from fetchmail_py.model import DELETED, MailboxName, Uid, UidSet
-from fetchmail_py.session.imap import ImapSession
-from fetchmail_py.session.imap_look import read_select, select_command
-from fetchmail_py.wire.imap_response import Esearch, Search
+from fetchmail_py.model import DELETED, Flags, Look, MailboxName, Uid, UidSet
+from fetchmail_py.session.imap import ImapSession, Ticket, refusal
+from fetchmail_py.session.imap_look import mailbox_argument, pipelined, read_select, select_command
+from fetchmail_py.wire import imap_command
+from fetchmail_py.wire.imap_grammar import parse_uid_list
+from fetchmail_py.wire.imap_response import Code, Esearch, Event, Rights, Search, Status
+
+AT_ONCE_MESSAGES = 100
+AT_ONCE_OCTETS = 1024 * 1024
+"""One APPEND takes so many messages (RFC 3502): it is all or nothing, and what a cut undoes is sent again."""
+AHEAD = 4
+"""APPEND commands under way."""
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Deleted(NamedTuple):
@@ -20,6 +37,68 @@ class Deleted(NamedTuple):
     read_only: bool = False
 
 
+class Opened(NamedTuple):
+    """A mailbox selected for changes; `reason` says why nothing may be changed there now."""
+
+    look: Look | None
+    reason: str | None
+    read_only: bool = False
+
+
+class FlagStore(NamedTuple):
+    """Messages that get and lose the same flags."""
+
+    uids: tuple[Uid, ...]
+    add: Flags
+    remove: Flags
+
+
+class Copied(NamedTuple):
+    """What became of a COPY or MOVE. `uids`: old to new, empty where the server does not tell (no UIDPLUS)."""
+
+    uids: dict[Uid, Uid]
+    uidvalidity: int
+    """The target's, 0 where it was not told."""
+
+
+class Upload(NamedTuple):
+    """One message to APPEND: `size` octets on the wire."""
+
+    flags: Flags
+    internaldate: int
+    """POSIX seconds."""
+    size: int
+    chunks: Callable[[], Iterable[bytes]]
+
+
+class Appended(NamedTuple):
+    """What became of an upload: `uid` is None where the server did not tell it, or refused (then there is a `refused`)."""
+
+    uid: Uid | None
+    uidvalidity: int
+    refused: ServerRefused | None
+
+
+def open_for_changes(session: ImapSession, mailbox: MailboxName, uidvalidity: int) -> Opened:
+    """SELECT, unless the mailbox is selected already. Raises ServerRefused."""
+    if session.selected == mailbox and not session.selected_read_only:
+        return Opened(None, None)
+    opened = read_select(session, select_command(session, mailbox, read_only=False), mailbox)
+    if isinstance(opened, ServerRefused):
+        raise opened
+    if opened.uidvalidity != uidvalidity:
+        session.selected = None
+        return Opened(opened, "its UIDVALIDITY has changed during the run")
+    if opened.read_only:
+        return Opened(opened, "the mailbox is read-only", read_only=True)
+    return Opened(opened, None)
+
+
+def has_uidplus(session: ImapSession) -> bool:
+    """Whether UID EXPUNGE, APPENDUID and COPYUID are there."""
+    return bool(session.capabilities & {"UIDPLUS", "IMAP4REV2"})
+
+
 def delete(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: tuple[Uid, ...]) -> Deleted:
     """Marks messages \\Deleted and expunges exactly these.
 
@@ -27,21 +106,20 @@ def delete(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: t
     other message is marked; else the marks stay. A mailbox that is read-only, or of another UIDVALIDITY than when it was looked
     at, is left alone. Raises ServerRefused.
     """
-    if session.selected != mailbox or session.selected_read_only:
-        opened = read_select(session, select_command(session, mailbox, read_only=False), mailbox)
-        if isinstance(opened, ServerRefused):
-            raise opened
-        if opened.uidvalidity != uidvalidity:
-            return Deleted((), uids, "its UIDVALIDITY has changed during the run")
-        if opened.read_only:
-            return Deleted((), uids, "the mailbox is read-only: nothing can be deleted there", read_only=True)
+    opened = open_for_changes(session, mailbox, uidvalidity)
+    if opened.read_only:
+        return Deleted((), uids, "the mailbox is read-only: nothing can be deleted there", read_only=True)
+    if opened.reason is not None:
+        return Deleted((), uids, opened.reason)
     wanted = UidSet.of(uids)
-    uidplus = "UIDPLUS" in session.capabilities or "IMAP4REV2" in session.capabilities
-    for chunk in wanted.chunks():
-        session.run(f"UID STORE {chunk} +FLAGS.SILENT ({DELETED})".encode(), mailbox=mailbox)
-    if uidplus:
-        for chunk in wanted.chunks():
-            session.run(f"UID EXPUNGE {chunk}".encode(), mailbox=mailbox)
+    expunge = []
+    with_uid = has_uidplus(session)
+    stores = [session.send(f"UID STORE {chunk} +FLAGS.SILENT ({DELETED})".encode(), name="UID STORE") for chunk in wanted.chunks()]
+    if with_uid:
+        # Sent right behind: an EXPUNGE of what could not be marked removes nothing.
+        expunge = [session.send(f"UID EXPUNGE {chunk}".encode(), name="UID EXPUNGE") for chunk in wanted.chunks()]
+    _finish_all(session, (*stores, *expunge), mailbox)
+    if with_uid:
         return Deleted(uids, (), None)
     marked = _marked(session)
     if not marked:
@@ -51,6 +129,19 @@ def delete(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: t
         return Deleted((), uids, "other messages are marked \\Deleted and the server has no UIDPLUS: the marks were left")
     session.run(b"EXPUNGE", mailbox=mailbox)
     return Deleted(uids, (), None)
+
+
+def _finish_all(session: ImapSession, tickets: Iterable[Ticket], mailbox: MailboxName) -> None:
+    """Reads every answer, then raises the first refusal."""
+    first: ServerRefused | None = None
+    for ticket in tickets:
+        for _ in session.events(ticket):
+            pass
+        status = session.answer(ticket)
+        if status.status != "OK" and first is None:
+            first = refusal(ticket.name, status, mailbox)
+    if first is not None:
+        raise first
 
 
 def _marked(session: ImapSession) -> UidSet:
@@ -63,3 +154,236 @@ def _marked(session: ImapSession) -> UidSet:
             found = event.all
     session.finish(ticket)
     return found
+
+
+def store_flags(
+    session: ImapSession, mailbox: MailboxName, changes: Sequence[FlagStore]
+) -> Iterator[tuple[FlagStore, ServerRefused | None]]:
+    """Adds and removes flags in the mailbox selected for changes, pipelined; adding and removing commutes with what others do.
+
+    A message that is gone meanwhile is no error (RFC 9051, 6.4.9). What is refused is reported with its refusal.
+    """
+    commands = [
+        (change, f"UID STORE {chunk} {sign}FLAGS.SILENT ({' '.join(sorted(flags))})".encode())
+        for change in changes
+        for sign, flags in (("+", change.add), ("-", change.remove))
+        if flags
+        for chunk in UidSet.of(change.uids).chunks()
+    ]
+    refused: dict[int, ServerRefused] = {}
+    for (change, _), ticket in pipelined(commands, lambda command: session.send(command[1], name="UID STORE")):
+        for _ in session.events(ticket):
+            pass
+        status = session.answer(ticket)
+        if status.status != "OK":
+            refused.setdefault(id(change), refusal("UID STORE", status, mailbox))
+    for change in changes:
+        yield change, refused.get(id(change))
+
+
+def copy(session: ImapSession, uids: Iterable[Uid], target: MailboxName) -> Copied:
+    """UID COPY out of the selected mailbox. Raises ServerRefused; [TRYCREATE] is its code where there is no target."""
+    return _transfer(session, b"UID COPY ", UidSet.of(uids), target)
+
+
+def move(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: Sequence[Uid], target: MailboxName) -> Copied:
+    """UID MOVE out of the mailbox selected for changes; without MOVE (RFC 6851) a COPY, then a deletion by UID.
+
+    A message that is gone already is left out of the answer. Raises ServerRefused: then nothing, or a copy only, has been made.
+    """
+    if session.capabilities & {"MOVE", "IMAP4REV2"}:
+        return _transfer(session, b"UID MOVE ", UidSet.of(uids), target)
+    copied = copy(session, uids, target)
+    delete(session, mailbox, uidvalidity, tuple(uids))
+    return copied
+
+
+def _transfer(session: ImapSession, verb: bytes, uids: UidSet, target: MailboxName) -> Copied:
+    found: dict[Uid, Uid] = {}
+    uidvalidity = 0
+    known = True
+    name = verb.decode().strip()
+
+    def ask(chunk: str) -> Ticket:
+        return session.send(verb + chunk.encode() + b" ", mailbox_argument(session, target), name=name)
+
+    for _, ticket in pipelined(uids.chunks(), ask):
+        # MOVE tells it in an untagged OK, before the messages vanish (RFC 6851, 4.3).
+        codes = [event.code for event in session.events(ticket) if isinstance(event, Status) and event.code is not None]
+        status = session.finish(ticket, target)
+        if status.code is not None:
+            codes.append(status.code)
+        told = next((_copied(code, uids) for code in codes if code.name == "COPYUID"), None)
+        if told is None:
+            known = False
+        else:
+            uidvalidity, pairs = told
+            found |= pairs
+    return Copied(found if known else {}, uidvalidity if known else 0)
+
+
+def _copied(code: Code, asked: UidSet) -> tuple[int, dict[Uid, Uid]] | None:
+    """COPYUID (RFC 4315, 3): UIDVALIDITY of the target, and old UID to new; None where it cannot be about what was asked."""
+    words = code.arg.split()
+    if len(words) != 3 or not words[0].isascii() or not words[0].isdigit():
+        return None
+    old, new = (parse_uid_list(word.encode(), len(asked)) for word in words[1:])
+    if old is None or new is None or len(old) != len(new) or any(uid not in asked for uid in old):
+        return None
+    return int(words[0]), dict(zip(old, new, strict=True))
+
+
+# -- uploads -------------------------------------------------------------------------------------------------------------
+
+
+def append(session: ImapSession, mailbox: MailboxName, uploads: Iterable[Upload]) -> Iterator[list[tuple[Upload, Appended]]]:
+    """APPENDs messages, several with one command where the server has MULTIAPPEND, and the next command queued behind it.
+
+    Yields what became of each command's messages in the order given. One that is refused with others is sent again alone, to
+    find the one that was meant. Raises ConnectionLost.
+    """
+    multi = "MULTIAPPEND" in session.capabilities
+    # Without non-synchronising literals every literal waits for the server's word: then nothing can be queued.
+    ahead = AHEAD if "LITERAL+" in session.capabilities else 1
+    again: deque[list[Upload]] = deque()
+    lots = _lots(uploads) if multi else ([upload] for upload in uploads)
+    waiting: deque[tuple[list[Upload], Ticket | ServerRefused]] = deque()
+    exhausted = False
+    while True:
+        while not exhausted and len(waiting) < ahead:
+            lot = again.popleft() if again else next(lots, None)
+            if lot is None:
+                exhausted = True
+                break
+            waiting.append((lot, _send(session, mailbox, lot)))
+        if not waiting:
+            if not again:
+                return
+            exhausted = False
+            continue
+        lot, ticket = waiting.popleft()
+        outcome = _outcome(session, lot, ticket, mailbox)
+        if len(lot) > 1 and outcome[0][1].refused is not None:
+            again.extend([upload] for upload in lot)
+            exhausted = False
+        else:
+            yield outcome
+
+
+def _lots(uploads: Iterable[Upload]) -> Iterator[list[Upload]]:
+    lot: list[Upload] = []
+    octets = 0
+    for upload in uploads:
+        if lot and (len(lot) >= AT_ONCE_MESSAGES or octets + upload.size > AT_ONCE_OCTETS):
+            yield lot
+            lot, octets = [], 0
+        lot.append(upload)
+        octets += upload.size
+    if lot:
+        yield lot
+
+
+def _send(session: ImapSession, mailbox: MailboxName, lot: Sequence[Upload]) -> Ticket | ServerRefused:
+    name = mailbox_argument(session, mailbox)
+    parts: list[bytes | imap_command.Stream] = [b"APPEND "]
+    if isinstance(name, imap_command.Literal):
+        data = name.data
+        parts.append(imap_command.Stream(len(data), lambda: (data,)))
+    else:
+        parts.append(name)
+    for upload in lot:
+        flags = " ".join(sorted(upload.flags))
+        parts.append(f' ({flags}) "{date_time(upload.internaldate)}" '.encode())
+        parts.append(imap_command.Stream(upload.size, upload.chunks))
+    try:
+        return session.send_streamed(*parts, name="APPEND")
+    except ServerRefused as refused:
+        if refused.status == "BYE":
+            raise
+        return refused
+
+
+def _outcome(
+    session: ImapSession, lot: Sequence[Upload], ticket: Ticket | ServerRefused, mailbox: MailboxName
+) -> list[tuple[Upload, Appended]]:
+    if isinstance(ticket, ServerRefused):
+        return [(upload, Appended(None, 0, ticket)) for upload in lot]
+    for _ in session.events(ticket):
+        pass
+    status = session.answer(ticket)
+    if status.status != "OK":
+        refused = refusal("APPEND", status, mailbox)
+        return [(upload, Appended(None, 0, refused)) for upload in lot]
+    uidvalidity, uids = _appended(status.code, len(lot))
+    return [(upload, Appended(uid, uidvalidity, None)) for upload, uid in zip(lot, uids, strict=True)]
+
+
+def _appended(code: Code | None, count: int) -> tuple[int, Sequence[Uid | None]]:
+    """APPENDUID (RFC 4315, 3; RFC 3502): one UID for each message, in their order. What does not add up tells nothing."""
+    nothing: tuple[int, Sequence[Uid | None]] = (0, [None] * count)
+    if code is None or code.name != "APPENDUID":
+        return nothing
+    validity, _, rest = code.arg.partition(" ")
+    if not (validity.isascii() and validity.isdigit()):
+        return nothing
+    uids = parse_uid_list(rest.strip().encode(), count)
+    return (int(validity), uids) if uids is not None and len(set(uids)) == count else nothing
+
+
+def date_time(seconds: int) -> str:
+    """POSIX seconds as a date-time (RFC 9051, 9), in UTC; what no calendar of four-digit years has is brought into it."""
+    when = time.gmtime(min(max(seconds, 0), 253402300799))
+    day = f"{when.tm_mday:2d}-{_MONTHS[when.tm_mon - 1]}-{when.tm_year:04d}"
+    return f"{day} {when.tm_hour:02d}:{when.tm_min:02d}:{when.tm_sec:02d} +0000"
+
+
+# -- mailboxes -----------------------------------------------------------------------------------------------------------
+
+
+def create(session: ImapSession, name: MailboxName) -> None:
+    """CREATE and SUBSCRIBE; a mailbox that is there already is no error (RFC 5530, ALREADYEXISTS). Raises ServerRefused."""
+    try:
+        session.run(b"CREATE ", mailbox_argument(session, name), mailbox=name)
+    except ServerRefused as refused:
+        if refused.code != "ALREADYEXISTS":
+            raise
+    _subscribe(session, b"SUBSCRIBE ", name)
+
+
+def rename(session: ImapSession, old: MailboxName, new: MailboxName) -> None:
+    """RENAME, with what is below it; the subscription follows. Raises ServerRefused."""
+    session.run(b"RENAME ", mailbox_argument(session, old), b" ", mailbox_argument(session, new), mailbox=old)
+    _subscribe(session, b"SUBSCRIBE ", new)
+    _subscribe(session, b"UNSUBSCRIBE ", old)
+
+
+def _subscribe(session: ImapSession, verb: bytes, name: MailboxName) -> None:
+    """Not every server lets its user choose: a refusal changes nothing that matters here."""
+    ticket = session.send(verb, mailbox_argument(session, name), name=verb.decode().strip())
+    for _ in session.events(ticket):
+        pass
+    session.answer(ticket)
+
+
+def my_rights(session: ImapSession, names: Iterable[MailboxName]) -> Mapping[MailboxName, str]:
+    """What may be done in mailboxes, where the server has ACL (RFC 4314, 3.5): letters by mailbox. Nothing without."""
+    rights: dict[MailboxName, str] = {}
+    if "ACL" not in session.capabilities:
+        return rights
+
+    def ask(name: MailboxName) -> Ticket:
+        return session.send(b"MYRIGHTS ", mailbox_argument(session, name), name="MYRIGHTS")
+
+    for name, ticket in pipelined(names, ask):
+        events: list[Event] = list(session.events(ticket))
+        session.answer(ticket)
+        for event in events:
+            if isinstance(event, Rights):
+                rights[name] = event.rights
+    return rights
+
+
+__all__ = [
+    "Appended", "Copied", "Deleted", "FlagStore", "Opened", "Upload", "append", "copy", "create", "date_time",
+    "delete", "has_uidplus", "move", "my_rights", "open_for_changes", "rename", "store_flags",
+]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 QUOTED_MAX = 1000
@@ -14,6 +15,13 @@ class Literal(NamedTuple):
     """A string that is sent as `{n}` and its octets."""
 
     data: bytes
+
+
+class Stream(NamedTuple):
+    """A literal whose octets are produced while it is sent: exactly `size` of them."""
+
+    size: int
+    chunks: Callable[[], Iterable[bytes]]
 
 
 def astring(data: bytes, *, utf8: bool = False) -> bytes | Literal:

@@ -22,6 +22,7 @@ from fetchmail_py.wire.imap_types import (
     Fragment,
     ListEntry,
     Namespace,
+    Rights,
     Search,
     Section,
     Status,
@@ -55,7 +56,7 @@ _MONTHS = {
 
 Parsed: TypeAlias = (
     Status | Continuation | Capability | Enabled | Exists | Expunge | Fetch | FlagsData | ListEntry | StatusData | Namespace
-    | Search | Esearch | Vanished | None
+    | Rights | Search | Esearch | Vanished | None
 )  # fmt: skip
 
 
@@ -321,6 +322,23 @@ def parse_uid_set(text: bytes) -> UidSet:
     return UidSet(ranges)
 
 
+def parse_uid_list(text: bytes, limit: int) -> list[Uid] | None:
+    """The UIDs of a set in the order they are written, as COPYUID and APPENDUID pair them (RFC 4315, 3).
+
+    None for more than `limit`: we know how many it can be about.
+    """
+    found: list[Uid] = []
+    for part in text.split(b","):
+        ends = [end for end in part.split(b":", 1) if end.isdigit() and 0 < int(end) <= UID_MAX]
+        if len(ends) != part.count(b":") + 1:
+            raise ProtocolError("not a set of UIDs", data=part)
+        first, last = sorted((int(ends[0]), int(ends[-1])))
+        if last - first >= limit - len(found):
+            return None
+        found.extend(Uid(uid) for uid in range(first, last + 1))
+    return found
+
+
 def _capability(reader: _Reader) -> Capability:
     return Capability(frozenset(reader.rest().decode("ascii", "replace").upper().split()))
 
@@ -405,6 +423,11 @@ def _esearch(reader: _Reader) -> Esearch:
     return Esearch(tag, uid, everything)
 
 
+def _rights(reader: _Reader) -> Rights:
+    name = reader.name()
+    return Rights(name, reader.name().decode("ascii", "replace"))
+
+
 def _vanished(reader: _Reader) -> Vanished:
     earlier = False
     if reader.peek() == b"(":
@@ -419,6 +442,7 @@ _NAMES: dict[bytes, Callable[[_Reader], Parsed]] = {
     b"LIST": _list,
     b"LSUB": _list,
     b"STATUS": _status_data,
+    b"MYRIGHTS": _rights,
     b"NAMESPACE": _namespace,
     b"SEARCH": _search,
     b"ESEARCH": _esearch,

@@ -33,6 +33,7 @@ from fetchmail_py.wire.imap_types import (
     Fragment,
     ListEntry,
     Namespace,
+    Rights,
     Search,
     Status,
     StatusData,
@@ -41,8 +42,8 @@ from fetchmail_py.wire.imap_types import (
 
 __all__ = [
     "STREAMED", "BodyChunk", "BodyEnd", "BodyStart", "Capability", "Code", "Continuation", "Enabled", "Esearch", "Event",
-    "Exists", "Expunge", "Fetch", "FlagsData", "ListEntry", "Namespace", "ResponseDecoder", "Search", "Status", "StatusData",
-    "Vanished",
+    "Exists", "Expunge", "Fetch", "FlagsData", "ListEntry", "Namespace", "ResponseDecoder", "Rights", "Search", "Status",
+    "StatusData", "Vanished",
 ]  # fmt: skip
 
 MAX_LINE: Final = 16 * 1024 * 1024
@@ -56,7 +57,7 @@ MAX_FRAGMENTS: Final = 10_000
 
 Event: TypeAlias = (
     Status | Continuation | Capability | Enabled | Exists | Expunge | Fetch | FlagsData | ListEntry | StatusData | Namespace
-    | Search | Esearch | Vanished | BodyStart | BodyChunk | BodyEnd
+    | Rights | Search | Esearch | Vanished | BodyStart | BodyChunk | BodyEnd
 )  # fmt: skip
 
 _LITERAL = re.compile(rb"~?\{(\d{1,20})\+?\}$")

@@ -120,6 +120,13 @@ class Namespace(NamedTuple):
     shared: tuple[tuple[bytes, str | None], ...]
 
 
+class Rights(NamedTuple):
+    """What we may do in a mailbox: the letters of RFC 4314, 2.1."""
+
+    name: bytes
+    rights: str
+
+
 class Search(NamedTuple):
     """The answer to (UID) SEARCH."""
 
