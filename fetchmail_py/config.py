@@ -22,16 +22,14 @@ DEFAULT_PORTS = {
 AUTH = (
     "auto", "plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256", "xoauth2", "oauthbearer", "external", "apop", "user",
 )  # fmt: skip
-MODES = ("backup", "mirror", "offline")
+MODES = ("disconnected", "mirror", "backup", "offline")
 MAX_CONNECTIONS = 16
 
 NOT_YET: Mapping[str, str] = {
-    "expunge": "belongs to the two-way mode, which is not in this version",
     "keep_deleted": "belongs to `undo`, which is not in this version",
     "max_size": "is not in this version: every message comes in whole",
     "oauth2": "is not in this version; a token from another program can be had with password_command",
     "poll": "belongs to `watch`, which is not in this version",
-    "trash": "belongs to the two-way mode, which is not in this version",
 }
 """Keys that users may know of and that this version does not have."""
 
@@ -74,7 +72,7 @@ class Account:
     on_new: tuple[str, ...] | str | None = None
     report_after: int = 1
     # IMAP
-    mode: str = "backup"
+    mode: str = "disconnected"
     mailboxes: tuple[str, ...] = ("*",)
     map: Mapping[str, str] = field(default_factory=dict)
     layout: str = "fs"
@@ -84,6 +82,10 @@ class Account:
     """A fraction; 1.0 switches the guard off."""
     compress: bool | None = None
     """None: decided from the round trip."""
+    trash: str | None = None
+    """Where a message deleted here goes at the server; None: it is expunged."""
+    expunge: bool = False
+    """Messages marked \\Deleted are removed on both sides."""
     # POP3
     keep: float | None = 0.0
     """Seconds that a stored message stays at the server; None: for ever."""
@@ -381,6 +383,8 @@ _IMAP: dict[str, Callable[[object, _Place], object]] = {
     "connections": _number(1, MAX_CONNECTIONS),
     "max_delete": _percent,
     "compress": _compress,
+    "trash": _text,
+    "expunge": _truth,
 }
 _POP3: dict[str, Callable[[object, _Place], object]] = {"keep": _keep}
 _KEYS = _COMMON | _IMAP | _POP3
@@ -415,10 +419,6 @@ def _account(name: str, table: Mapping[str, object], defaults: Mapping[str, obje
 
 
 def _converted(key: str, value: object, place: _Place) -> object:
-    if key == "mode" and value == "disconnected":
-        raise place.error(
-            "the two-way mode is not in this version", f'choose one of the one-way modes: {", ".join(MODES)} (see the README)'
-        )
     return _KEYS[key](value, place)
 
 
@@ -448,13 +448,13 @@ def _fill_in(values: dict[str, object], where: str, file: str | None) -> None:
 
 def _check_together(values: Mapping[str, object], where: str, file: str | None) -> None:
     """Combinations that cannot be."""
-    if values["protocol"] == "imap" and "mode" not in values:
-        raise ConfigError(
-            "is missing: the two-way mode, which is the default, is not in this version",
-            file=file,
-            key=f"{where}.mode",
-            hint='set mode = "backup" (adds only), "mirror" (local follows the server) or "offline" (download, then delete there)',
-        )
+    if values.get("mode", "disconnected") != "disconnected":
+        for key in ("trash", "expunge"):
+            if key in values:
+                raise ConfigError(
+                    f'has no meaning in mode "{values["mode"]}"', file=file, key=f"{where}.{key}",
+                    hint='only mode "disconnected" deletes at the server what is deleted here',
+                )  # fmt: skip
     if values["tls"] == "none" and not values.get("allow_cleartext") and not _LOOPBACK.fullmatch(str(values["host"])):
         raise ConfigError(
             "mail and password would travel in the clear",

@@ -118,6 +118,8 @@ class LineEnds:
     """Stored exactly as received."""
     CRLF = 1
     """Every line end was CRLF and is stored as LF; the wire has CRLF for each LF."""
+    MIXED = 2
+    """Came into being here with line ends of both kinds; the wire has CRLF for each, as IMAP wants it."""
 
 
 @dataclass(frozen=True, slots=True)

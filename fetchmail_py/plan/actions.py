@@ -8,7 +8,8 @@ from typing import ClassVar
 from fetchmail_py.model import Flags, MailboxName, MaildropEntry, MessageKey, Uid, UidSet
 
 
-def _messages(count: int) -> str:
+def messages(count: int) -> str:
+    """A count of messages in words."""
     return f"{count} message" if count == 1 else f"{count} messages"
 
 
@@ -69,7 +70,7 @@ class Download(Action):
     uids: tuple[Uid, ...]
 
     def __str__(self) -> str:
-        return f"{self.mailbox}: download {_messages(len(self.uids))} (UID {UidSet.of(self.uids)})"
+        return f"{self.mailbox}: download {messages(len(self.uids))} (UID {UidSet.of(self.uids)})"
 
     def as_dict(self) -> dict[str, object]:
         """The UIDs as a sequence-set: there may be a million."""
@@ -101,6 +102,8 @@ class MoveLocal(Action):
     to: MailboxName
     to_uid: Uid
     flags: Flags
+    found_in: MailboxName | None = None
+    """Where the file is, if not in `mailbox`: it was moved here too."""
 
     def __str__(self) -> str:
         return f"{self.mailbox}: move UID {self.uid} here to {self.to}"
@@ -142,7 +145,7 @@ class Keep(Action):
     uids: tuple[Uid, ...]
 
     def __str__(self) -> str:
-        return f"{self.mailbox}: keep {_messages(len(self.uids))} here that the server deleted (UID {UidSet.of(self.uids)})"
+        return f"{self.mailbox}: keep {messages(len(self.uids))} here that the server deleted (UID {UidSet.of(self.uids)})"
 
     def as_dict(self) -> dict[str, object]:
         """The UIDs as a sequence-set."""
@@ -158,7 +161,7 @@ class Forget(Action):
     uids: tuple[Uid, ...]
 
     def __str__(self) -> str:
-        return f"{self.mailbox}: forget {_messages(len(self.uids))} gone from the server (UID {UidSet.of(self.uids)})"
+        return f"{self.mailbox}: forget {messages(len(self.uids))} gone from the server (UID {UidSet.of(self.uids)})"
 
     def as_dict(self) -> dict[str, object]:
         """The UIDs as a sequence-set."""
@@ -174,7 +177,7 @@ class DeleteRemote(Action):
     uids: tuple[Uid, ...]
 
     def __str__(self) -> str:
-        return f"{self.mailbox}: delete {_messages(len(self.uids))} at the server, once stored (UID {UidSet.of(self.uids)})"
+        return f"{self.mailbox}: delete {messages(len(self.uids))} at the server, once stored (UID {UidSet.of(self.uids)})"
 
     def as_dict(self) -> dict[str, object]:
         """The UIDs as a sequence-set."""
@@ -190,7 +193,7 @@ class Retrieve(Action):
 
     def __str__(self) -> str:
         octets = sum(entry.size for entry in self.entries)
-        return f"maildrop: download {_messages(len(self.entries))} ({octets} octets)"
+        return f"maildrop: download {messages(len(self.entries))} ({octets} octets)"
 
     def as_dict(self) -> dict[str, object]:
         """The message numbers of this session and the UIDLs."""
@@ -206,7 +209,7 @@ class DeleteFromMaildrop(Action):
     entries: tuple[MaildropEntry, ...]
 
     def __str__(self) -> str:
-        return f"maildrop: delete {_messages(len(self.entries))} at the server, once stored"
+        return f"maildrop: delete {messages(len(self.entries))} at the server, once stored"
 
     def as_dict(self) -> dict[str, object]:
         """The message numbers of this session and the UIDLs."""

@@ -140,6 +140,8 @@ class Stop:
     deletions: int
     known: int
     uids: tuple[Uid, ...]
+    at_server: bool = False
+    """The messages were deleted here, and would be deleted at the server; else the other way round."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,8 +93,17 @@ def read_wire(path: str, line_ends: int) -> Iterator[bytes]:
     """The message as it was on the wire, in pieces. FileNotFoundError comes through; all else is a StoreError."""
     fd = open_message(path)
     try:
+        after_cr = False
         while chunk := os.read(fd, CHUNK):
-            yield chunk.replace(b"\n", b"\r\n") if line_ends == LineEnds.CRLF else chunk
+            if line_ends == LineEnds.AS_RECEIVED:
+                yield chunk
+            elif line_ends == LineEnds.CRLF:
+                yield chunk.replace(b"\n", b"\r\n")
+            else:
+                # An LF behind a CR is a line end already, also where the two are read apart.
+                whole = chunk.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+                yield whole[1:] if after_cr and chunk.startswith(b"\n") else whole
+                after_cr = chunk.endswith(b"\r")
     except OSError as error:
         raise StoreError.from_os_error(error, "reading the message", path) from error
     finally:

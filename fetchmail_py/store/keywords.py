@@ -65,6 +65,11 @@ class KeywordTable:
             self._changed = True
         return chr(ord("a") + number)
 
+    def find(self, keyword: str) -> str | None:
+        """The letter that a keyword has already; None where it has none."""
+        number = self._numbers.get(keyword.lower())
+        return None if number is None else chr(ord("a") + number)
+
     def name_of(self, letter: str) -> str | None:
         """The keyword of a letter."""
         return self._names.get(ord(letter) - ord("a")) if len(letter) == 1 else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -50,6 +50,12 @@ class MailboxRow:
     last_error: str | None = None
     listed: bool = True
     """False once the server no longer lists it."""
+    permanent_flags: str | None = None
+    """What the server can store (RFC 9051, 7.1, PERMANENTFLAGS), as it said it; None: not known."""
+    read_only: bool = False
+    """The server lets us change nothing there."""
+    inode: int | None = None
+    """Of its directory `cur/` here: a directory that is renamed keeps it."""
 
 
 class KnownMessage(NamedTuple):
@@ -261,7 +267,7 @@ class StateDb:
 
     _MAILBOX = (
         "id, name, delimiter, path, uidvalidity, uidnext, highestmodseq, messages, settled, mailbox_id, "
-        "new_mtime, cur_mtime, looked_at, last_sync, last_error, listed"
+        "new_mtime, cur_mtime, looked_at, last_sync, last_error, listed, permanent_flags, read_only, inode"
     )
 
     def mailboxes(self) -> dict[MailboxName, MailboxRow]:
@@ -284,6 +290,9 @@ class StateDb:
                 last_sync=row[13],
                 last_error=row[14],
                 listed=bool(row[15]),
+                permanent_flags=row[16],
+                read_only=bool(row[17]),
+                inode=row[18],
             )
             for row in found
         )
@@ -303,11 +312,12 @@ class StateDb:
         new_mtime, cur_mtime, looked_at = row.signature or (None, None, None)
         self._run(
             "UPDATE mailbox SET name=?, delimiter=?, path=?, uidvalidity=?, uidnext=?, highestmodseq=?, messages=?, settled=?, "
-            "mailbox_id=?, new_mtime=?, cur_mtime=?, looked_at=?, last_sync=?, last_error=?, listed=? WHERE id=?",
+            "mailbox_id=?, new_mtime=?, cur_mtime=?, looked_at=?, last_sync=?, last_error=?, listed=?, permanent_flags=?, "
+            "read_only=?, inode=? WHERE id=?",
             (
                 _blob(row.name), row.delimiter, _blob(row.path), row.uidvalidity, row.uidnext, row.highestmodseq,
                 row.messages, row.settled, row.mailbox_id, new_mtime, cur_mtime, looked_at, row.last_sync,
-                _words(row.last_error), row.listed, row.id,
+                _words(row.last_error), row.listed, _words(row.permanent_flags), row.read_only, row.inode, row.id,
             ),
         )  # fmt: skip
 
@@ -320,6 +330,19 @@ class StateDb:
             return {
                 uid: Pair(uid, MessageKey(_text(key)), flags_of(flags), stage) for uid, key, flags, stage in cursor
             }
+
+    def rows(self, mailbox: int) -> list[tuple[Uid, bytes, str, int]]:
+        """Every row of a mailbox as it is stored, (uid, key, flags, stage): for who looks at a hundred thousand."""
+        with _translated(self.path):
+            return self._db.execute("SELECT uid, key, flags, stage FROM message WHERE mailbox = ?", (mailbox,)).fetchall()
+
+    def pairs_at(self, mailbox: int, stage: int) -> dict[Uid, Pair]:
+        """The pairs of a mailbox that are at a stage."""
+        with _translated(self.path):
+            cursor = self._db.execute(
+                "SELECT uid, key, flags, stage FROM message WHERE mailbox = ? AND stage = ?", (mailbox, stage)
+            )
+            return {uid: Pair(uid, MessageKey(_text(key)), flags_of(flags), at) for uid, key, flags, at in cursor}
 
     def pairs_of(self, mailbox: int, uids: Iterable[int]) -> dict[Uid, Pair]:
         """The pairs of some UIDs: work per UID asked for."""
@@ -435,6 +458,38 @@ class StateDb:
                 (mailbox,),
             )
             return [KnownMessage(m, u, MessageKey(_text(k)), *rest) for m, u, k, *rest in cursor]
+
+    def with_digests(self, digests: Collection[bytes]) -> list[KnownMessage]:
+        """Pairs of any mailbox whose stored octets have one of these digests: one pass over everything there is."""
+        with _translated(self.path):
+            cursor = self._db.execute(
+                "SELECT mailbox, uid, key, size, wire_size, identity, sha256, stage FROM message WHERE uid > 0 AND stage = ?",
+                (Stage.PAIRED,),
+            )
+            return [KnownMessage(m, u, MessageKey(_text(k)), *rest) for m, u, k, *rest in cursor if rest[3] in digests]
+
+    def upload_facts(self, mailbox: int, uids: Iterable[int]) -> list[tuple[Uid, MessageKey, int, int, bytes, int, int | None]]:
+        """What an upload needs: (uid, key, octets on the wire, octets stored, digest, line ends, INTERNALDATE)."""
+        found = []
+        with _translated(self.path):
+            for uid in uids:
+                row = self._db.execute(
+                    "SELECT uid, key, wire_size, size, sha256, line_ends, internaldate FROM message WHERE mailbox=? AND uid=?",
+                    (mailbox, uid),
+                ).fetchone()
+                if row is not None:
+                    found.append((row[0], MessageKey(_text(row[1])), *row[2:]))
+        return found
+
+    def unpair(self, mailbox: int, uids: Iterable[int]) -> dict[Uid, Uid]:
+        """Pairs that have lost their counterpart get numbers below zero: old to new."""
+        free = self.next_unpaired_uid(mailbox)
+        numbers = {Uid(uid): Uid(free - count) for count, uid in enumerate(uids)}
+        self._run_many(
+            "UPDATE message SET uid=?, stage=? WHERE mailbox=? AND uid=?",
+            ((new, Stage.KEPT, mailbox, old) for old, new in numbers.items()),
+        )
+        return numbers
 
     def known_message(self, mailbox: int, uid: int) -> KnownMessage | None:
         """The same for one message."""

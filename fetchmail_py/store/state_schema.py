@@ -71,9 +71,19 @@ def _first_tables(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
+def _two_way(db: sqlite3.Connection) -> None:
+    """What a mailbox lets us change at the server, and which directory it is here."""
+    for statement in (
+        "ALTER TABLE mailbox ADD COLUMN permanent_flags TEXT",
+        "ALTER TABLE mailbox ADD COLUMN read_only INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE mailbox ADD COLUMN inode INTEGER",
+    ):
+        db.execute(statement)
+
+
 Migration = Callable[[sqlite3.Connection], None]
 
-MIGRATIONS: tuple[Migration, ...] = (_first_tables,)
+MIGRATIONS: tuple[Migration, ...] = (_first_tables, _two_way)
 """In order; the schema version (`PRAGMA user_version`) is how many of them a file has seen. Never changed, only added to."""
 
 

@@ -1,0 +1,397 @@
+"""The two-way mode of IMAP (RFC 4549): what both sides changed since they last agreed, and the plan that brings them together.
+
+| | here the same | changed here | gone here |
+|---|---|---|---|
+| the same there | nothing | flags go up | deleted there |
+| changed there | flags come down | merged, flag by flag | fetched again; if only \\Seen or \\Deleted changed: deleted there |
+| gone there | deleted here | uploaded again; if only \\Seen or \\Deleted changed: deleted here | forgotten |
+
+"Changed" is about flags: the content of a message never changes. A deletion wins, except over somebody who meanwhile flagged,
+answered, forwarded or labelled the message.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from fetchmail_py.model import DELETED, NO_FLAGS, SEEN, Flags, MailboxName, MessageKey, Pair, RemoteSnapshot, Stage, Uid
+from fetchmail_py.plan import guard
+from fetchmail_py.plan.actions import Action, DeleteLocal, Download, Forget, MoveLocal, Recognise
+from fetchmail_py.plan.oneway import Move, Plan, Stop
+from fetchmail_py.plan.push import (
+    CopyRemote,
+    DeleteAtServer,
+    MergeFlags,
+    MoveRemote,
+    TrashAtServer,
+    Upload,
+    UploadAgain,
+)
+
+DISCONNECTED = "disconnected"
+
+_SLIGHT: Flags = frozenset({SEEN, DELETED})
+"""Changes that do not speak against a deletion."""
+
+
+def merge(base: Flags, here: Flags, there: Flags) -> Flags:
+    """Three-way, flag by flag: what either side added or removed since `base`. No flag can be in conflict."""
+    return ((here | there) - ((base - here) | (base - there))) if here != there else here
+
+
+class Change(NamedTuple):
+    """A pair's flags on both sides."""
+
+    pair: Pair
+    here: Flags
+    there: Flags
+
+
+class Unpaired(NamedTuple):
+    """A message here without a counterpart: its row's number below zero, and its file."""
+
+    uid: Uid
+    key: MessageKey
+    flags: Flags
+    replaces: Uid | None = None
+    """The UID of what this file held before it was edited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What differs in a mailbox's directory from the state; what is not named is as it was."""
+
+    flags: Mapping[Uid, Flags] = field(default_factory=dict)
+    """Files of pairs whose flags are not those agreed on."""
+    missing: frozenset[Uid] = frozenset()
+    """Pairs whose file was not there, twice."""
+    edited: frozenset[Uid] = frozenset()
+    """Pairs whose file has another content now."""
+
+
+UNCHANGED = Here()
+
+
+@dataclass(slots=True)
+class Delta:
+    """What one mailbox needs."""
+
+    mailbox: MailboxName
+    known: int
+    exempt: bool = False
+    read_only: bool = False
+    storable: Flags | None = None
+    """Flags that the server can store; None: any."""
+    new: list[Uid] = field(default_factory=list)
+    fetched_again: list[Uid] = field(default_factory=list)
+    """Of these: deleted here, but wanted at the server."""
+    changes: list[Change] = field(default_factory=list)
+    gone: list[Pair] = field(default_factory=list)
+    """Deleted at the server: to be deleted here."""
+    removed: list[Pair] = field(default_factory=list)
+    """Deleted here: to be deleted at the server."""
+    expunged: list[Pair] = field(default_factory=list)
+    """Marked \\Deleted, where marked messages are to be removed on both sides."""
+    doomed: list[Uid] = field(default_factory=list)
+    """Marked \\Deleted at the server and never here, where marked messages are to be removed."""
+    lost: list[Pair] = field(default_factory=list)
+    returned: list[Pair] = field(default_factory=list)
+    raised: list[Pair] = field(default_factory=list)
+    """Deleted at the server, wanted here."""
+    unpaired: list[Unpaired] = field(default_factory=list)
+
+
+def compare(
+    mailbox: MailboxName,
+    remote: RemoteSnapshot | None,
+    pairs: Mapping[Uid, Pair],
+    here: Here,
+    *,
+    known: int,
+    retry: Collection[Uid] = (),
+    exempt: bool = False,
+    trusted: bool = True,
+    expunge: bool = False,
+) -> Delta:
+    """What one mailbox needs.
+
+    `remote` is None where the server has nothing new; `pairs` holds at least the pairs that either side names. With a state that
+    is not `trusted` nothing is taken for deleted: what one side lacks comes back from the other.
+    """
+    delta = Delta(mailbox, known, exempt=exempt)
+    changed = remote.changed if remote is not None else {}
+    gone = remote.gone if remote is not None else frozenset()
+    new = {uid for uid in retry if uid not in pairs and uid not in gone}
+    doomed: set[Uid] = set()
+    for uid, message in changed.items():
+        pair = pairs.get(uid)
+        if pair is None:
+            (doomed if expunge and DELETED in message.flags and trusted else new).add(uid)
+        elif pair.stage == Stage.DELETING:
+            delta.removed.append(pair)
+        elif uid in here.missing:
+            if not trusted:
+                new.add(uid)
+            elif (message.flags ^ pair.flags) - _SLIGHT:
+                new.add(uid)
+                delta.fetched_again.append(uid)
+            else:
+                delta.removed.append(pair)
+        elif pair.stage == Stage.KEPT:
+            delta.returned.append(pair._replace(flags=message.flags))
+        else:
+            _flags(delta, pair, here.flags.get(uid, pair.flags), message.flags, expunge=expunge)
+    for uid in sorted(gone):
+        pair = pairs[uid]
+        if uid in here.missing or pair.stage == Stage.DELETING:
+            delta.lost.append(pair)
+        elif not trusted or uid in here.edited or (here.flags.get(uid, pair.flags) ^ pair.flags) - _SLIGHT:
+            delta.raised.append(pair)
+        else:
+            delta.gone.append(pair)
+    for uid, pair in pairs.items():
+        if uid in changed or uid in gone:
+            continue
+        if pair.stage == Stage.DELETING:
+            delta.removed.append(pair)
+        elif uid in here.missing:
+            if uid < 0 or pair.stage == Stage.KEPT:
+                delta.lost.append(pair)
+            elif trusted:
+                delta.removed.append(pair)
+            else:
+                new.add(uid)
+        elif uid in here.flags and pair.stage == Stage.PAIRED and uid > 0:
+            _flags(delta, pair, here.flags[uid], pair.flags, expunge=expunge)
+    delta.new = sorted(new, reverse=True)
+    delta.doomed = sorted(doomed)
+    return delta
+
+
+def _flags(delta: Delta, pair: Pair, here: Flags, there: Flags, *, expunge: bool) -> None:
+    if expunge and DELETED in merge(pair.flags, here, there):
+        delta.expunged.append(pair)
+    elif here != pair.flags or there != pair.flags:
+        delta.changes.append(Change(pair, here, there))
+
+
+# -- the whole account ---------------------------------------------------------------------------------------------------
+
+
+class Missing(NamedTuple):
+    """A pair whose file is gone from its mailbox."""
+
+    mailbox: MailboxName
+    pair: Pair
+    size: int
+    """Octets as stored."""
+    sha256: bytes
+
+
+class NewFile(NamedTuple):
+    """A file that no row knows. `sha256` is None where it has not been read: its name and size tell enough."""
+
+    mailbox: MailboxName
+    key: MessageKey
+    flags: Flags
+    size: int
+    sha256: bytes | None = None
+
+
+class LocalMove(NamedTuple):
+    """A file that went from one mailbox to another, perhaps under another name."""
+
+    source: Missing
+    file: NewFile
+
+
+def moved_here(missing: Sequence[Missing], new: Sequence[NewFile]) -> list[LocalMove]:
+    """Which new files are missing ones: the same key and size in another mailbox, else the same digest; each once."""
+    by_key: dict[tuple[MessageKey, int], list[Missing]] = defaultdict(list)
+    by_digest: dict[bytes, list[Missing]] = defaultdict(list)
+    for gone in missing:
+        by_key[gone.pair.key, gone.size].append(gone)
+        by_digest[gone.sha256].append(gone)
+    used: set[tuple[MailboxName, Uid]] = set()
+    moves: list[LocalMove] = []
+
+    def take(candidates: Sequence[Missing], file: NewFile) -> bool:
+        for gone in candidates:
+            handle = (gone.mailbox, gone.pair.uid)
+            if handle not in used and (gone.mailbox != file.mailbox or gone.pair.key != file.key):
+                used.add(handle)
+                moves.append(LocalMove(gone, file))
+                return True
+        return False
+
+    rest = [file for file in new if not take(by_key.get((file.key, file.size), ()), file)]
+    for file in rest:
+        if file.sha256 is not None:
+            take(by_digest.get(file.sha256, ()), file)
+    return moves
+
+
+class LocalCopy(NamedTuple):
+    """A file here, with a row of its own, whose content the server has in another place."""
+
+    mailbox: MailboxName
+    uid: Uid
+    to: MailboxName
+    row: Uid
+
+
+def plan_account(
+    deltas: Sequence[Delta],
+    *,
+    moves: Sequence[Move] = (),
+    local_moves: Sequence[LocalMove] = (),
+    copies: Sequence[LocalCopy] = (),
+    recognised: Sequence[tuple[Recognise, Flags]] = (),
+    max_delete: float = 0.5,
+    allowed_here: Mapping[MailboxName, Collection[Uid]] | None = None,
+    allowed_there: Mapping[MailboxName, Collection[Uid]] | None = None,
+    trash: MailboxName | None = None,
+) -> Plan:
+    """The plan of an account: recognise, flags of what moves, moves, downloads, uploads, flags, deletions last.
+
+    `moves` were made at the server, `local_moves` here; `recognised` comes with the flags of the file. `allowed_…` names, by
+    mailbox, the UIDs whose deletion was announced and is now let through: anything more asks again.
+    """
+    by_name = {delta.mailbox: delta for delta in deltas}
+    moved_away = {(move.mailbox, move.pair.uid) for move in moves}
+    moved_in = {(move.to, move.to_uid) for move in moves}
+    seen = {(action.mailbox, action.uid) for action, _ in recognised}
+    rows_used = {(action.mailbox, action.old_uid) for action, _ in recognised} | {(copy.to, copy.row) for copy in copies}
+    notices: list[tuple[MailboxName, str]] = []
+    first: list[Action] = []
+    for action, flags in recognised:
+        first.append(action)
+        # Nothing tells what either side changed: nothing is taken away.
+        both = action.flags | flags
+        read_only = by_name[action.mailbox].read_only if action.mailbox in by_name else False
+        if both != action.flags or both != flags:
+            add = NO_FLAGS if read_only else _storable(by_name.get(action.mailbox), both - action.flags)
+            first.append(
+                MergeFlags(
+                    action.mailbox, action.uid, MessageKey(""), both, add, NO_FLAGS, action.flags | add, pull=both != flags
+                )
+            )
+    where = {(move.source.mailbox, move.source.pair.uid): move for move in local_moves}
+    for move in moves:
+        also = where.pop((move.mailbox, move.pair.uid), None)
+        # Moved on both sides: the server's place counts, and the file goes there from wherever it is.
+        source, key = (also.file.mailbox, also.file.key) if also is not None else (move.mailbox, move.pair.key)
+        first.append(MoveLocal(move.mailbox, move.pair.uid, key, move.to, move.to_uid, move.flags, found_in=source))
+    moving = set(where)
+    before: list[Action] = []
+    groups: dict[tuple[MailboxName, MailboxName], list[LocalMove]] = defaultdict(list)
+    for local in where.values():
+        groups[local.source.mailbox, local.file.mailbox].append(local)
+    flags_there = {(d.mailbox, c.pair.uid): c.there for d in deltas for c in d.changes}
+    for (source, target), group in groups.items():
+        agreed: list[Flags] = []
+        for local in group:
+            pair = local.source.pair
+            there = flags_there.get((source, pair.uid), pair.flags)
+            change = _merge_action(by_name.get(source), source, Change(pair, local.file.flags, there))
+            agreed.append(merge(pair.flags, local.file.flags, there))
+            if change is not None and (change.add or change.remove):
+                before.append(replace(change, pull=False))
+        uids = tuple(m.source.pair.uid for m in group)
+        before.append(MoveRemote(source, uids, target, tuple(m.file.key for m in group), tuple(agreed)))
+    for (source, target), copied in _grouped(copies).items():
+        before.append(CopyRemote(source, tuple(c.uid for c in copied), target, tuple(c.row for c in copied)))
+    downloads: list[Action] = []
+    uploads: list[Action] = []
+    flag_actions: list[Action] = []
+    deletions: list[Action] = []
+    stops: list[Stop] = []
+    for delta in deltas:
+        name = delta.mailbox
+        again = len(delta.fetched_again)
+        new = tuple(uid for uid in delta.new if (name, uid) not in moved_in and (name, uid) not in seen)
+        if new:
+            downloads.append(Download(name, new))
+        if again:
+            notices.append((name, f"{again} messages deleted here were changed at the server meanwhile: fetched again"))
+        raised = [pair for pair in delta.raised if (name, pair.uid) not in moved_away]
+        waiting = [entry for entry in delta.unpaired if (name, entry.uid) not in rows_used]
+        if delta.read_only and (waiting or raised):
+            notices.append((name, f"{len(waiting) + len(raised)} messages cannot go up: the mailbox is read-only"))
+        elif not delta.read_only:
+            uploads += [UploadAgain(name, pair.uid, pair.key) for pair in raised]
+            if waiting:
+                uploads.append(Upload(name, tuple(e.uid for e in waiting), tuple(e.key for e in waiting)))
+        flag_actions += [Recognise(name, pair.uid, pair.uid, pair.flags) for pair in delta.returned]
+        stuck = 0
+        for entry in delta.changes:
+            if (name, entry.pair.uid) in moving:
+                continue
+            found = _merge_action(delta, name, entry)
+            if found is not None:
+                flag_actions.append(found)
+            stuck += delta.read_only and entry.here != entry.pair.flags
+        if stuck:
+            notices.append((name, f"flags of {stuck} messages changed here cannot go up: the mailbox is read-only"))
+        if delta.lost:
+            deletions.append(Forget(name, tuple(pair.uid for pair in delta.lost)))
+        gone = [pair for pair in delta.gone if (name, pair.uid) not in moved_away]
+        if gone:
+            uids = tuple(pair.uid for pair in gone)
+            if _asks(delta, len(gone), max_delete) and not _is_allowed(allowed_here, name, uids):
+                stops.append(Stop(name, len(gone), delta.known, uids))
+            else:
+                deletions += [DeleteLocal(name, pair.uid, pair.key) for pair in gone]
+        marked = {pair.uid for pair in delta.expunged}
+        removed = [*(pair.uid for pair in delta.removed), *delta.doomed, *marked]
+        if removed and delta.read_only:
+            notices.append((name, f"{len(removed)} deletions cannot go up: the mailbox is read-only"))
+        elif removed:
+            if _asks(delta, len(removed), max_delete) and not _is_allowed(allowed_there, name, removed):
+                stops.append(Stop(name, len(removed), delta.known, tuple(sorted(removed)), at_server=True))
+                continue
+            for uids, also_here in ((sorted({*removed} - marked), False), (sorted(marked), True)):
+                if not uids:
+                    continue
+                if trash is not None and name != trash:
+                    deletions.append(TrashAtServer(name, tuple(uids), trash, also_here))
+                else:
+                    deletions.append(DeleteAtServer(name, tuple(uids), also_here))
+    ordered = (*first, *before, *downloads, *uploads, *flag_actions, *deletions)
+    return Plan(ordered, tuple(stops), tuple(notices))
+
+
+def _grouped(copies: Sequence[LocalCopy]) -> dict[tuple[MailboxName, MailboxName], list[LocalCopy]]:
+    groups: dict[tuple[MailboxName, MailboxName], list[LocalCopy]] = defaultdict(list)
+    for copy in copies:
+        groups[copy.mailbox, copy.to].append(copy)
+    return groups
+
+
+def _storable(delta: Delta | None, flags: Flags) -> Flags:
+    return flags if delta is None or delta.storable is None else flags & delta.storable
+
+
+def _merge_action(delta: Delta | None, mailbox: MailboxName, change: Change) -> MergeFlags | None:
+    """The action for one message; None where nothing can be done, as with a flag the server cannot store."""
+    pair, here, there = change
+    merged = merge(pair.flags, here, there)
+    if delta is not None and delta.read_only:
+        add = remove = NO_FLAGS
+    else:
+        add, remove = _storable(delta, merged - there), there - merged
+    agreed = (there | add) - remove
+    if merged == here and not add and not remove and agreed == pair.flags:
+        return None
+    return MergeFlags(mailbox, pair.uid, pair.key, merged, add, remove, agreed, pull=merged != here)
+
+
+def _asks(delta: Delta, count: int, max_delete: float) -> bool:
+    return not delta.exempt and guard.asks(count, delta.known, max_delete)
+
+
+def _is_allowed(allowed: Mapping[MailboxName, Collection[Uid]] | None, name: MailboxName, uids: Collection[Uid]) -> bool:
+    return allowed is not None and set(uids) <= set(allowed.get(name, ()))
