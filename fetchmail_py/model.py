@@ -150,6 +150,8 @@ class Stage(IntEnum):
     """Gone from the server, kept here on purpose."""
     DELETING = 3
     """Stored here; the server is to delete it, or was told to (POP3, mode offline)."""
+    SENT = 4
+    """The server has taken it without telling its UID: it is looked for there, and never sent again."""
 
 
 class Pair(NamedTuple):

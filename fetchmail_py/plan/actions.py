@@ -104,6 +104,8 @@ class MoveLocal(Action):
     flags: Flags
     found_in: MailboxName | None = None
     """Where the file is, if not in `mailbox`: it was moved here too."""
+    here: Flags | None = None
+    """The file's flags, if they are not `flags`, which both sides agree on."""
 
     def __str__(self) -> str:
         return f"{self.mailbox}: move UID {self.uid} here to {self.to}"

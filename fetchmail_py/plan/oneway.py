@@ -161,6 +161,8 @@ class Move(NamedTuple):
     to: MailboxName
     to_uid: Uid
     flags: Flags
+    here: Flags | None = None
+    """What the file gets, where that is not `flags`: changes made here that are yet to go up."""
 
 
 def plan_account(

@@ -55,9 +55,6 @@ class Unpaired(NamedTuple):
 
     uid: Uid
     key: MessageKey
-    flags: Flags
-    replaces: Uid | None = None
-    """The UID of what this file held before it was edited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +281,7 @@ def plan_account(
         also = where.pop((move.mailbox, move.pair.uid), None)
         # Moved on both sides: the server's place counts, and the file goes there from wherever it is.
         source, key = (also.file.mailbox, also.file.key) if also is not None else (move.mailbox, move.pair.key)
-        first.append(MoveLocal(move.mailbox, move.pair.uid, key, move.to, move.to_uid, move.flags, found_in=source))
+        first.append(MoveLocal(move.mailbox, move.pair.uid, key, move.to, move.to_uid, move.flags, source, move.here))
     moving = set(where)
     before: list[Action] = []
     groups: dict[tuple[MailboxName, MailboxName], list[LocalMove]] = defaultdict(list)
@@ -353,13 +350,13 @@ def plan_account(
             if _asks(delta, len(removed), max_delete) and not _is_allowed(allowed_there, name, removed):
                 stops.append(Stop(name, len(removed), delta.known, tuple(sorted(removed)), at_server=True))
                 continue
-            for uids, also_here in ((sorted({*removed} - marked), False), (sorted(marked), True)):
-                if not uids:
+            for chosen, also_here in (({*removed} - marked, False), (marked, True)):
+                if not chosen:
                     continue
                 if trash is not None and name != trash:
-                    deletions.append(TrashAtServer(name, tuple(uids), trash, also_here))
+                    deletions.append(TrashAtServer(name, tuple(sorted(chosen)), trash, also_here))
                 else:
-                    deletions.append(DeleteAtServer(name, tuple(uids), also_here))
+                    deletions.append(DeleteAtServer(name, tuple(sorted(chosen)), also_here))
     ordered = (*first, *before, *downloads, *uploads, *flag_actions, *deletions)
     return Plan(ordered, tuple(stops), tuple(notices))
 

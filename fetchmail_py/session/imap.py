@@ -85,6 +85,8 @@ class ImapSession:
         """Messages in the selected mailbox, as the last EXISTS and what was expunged since say."""
         self.on_alert = on_alert
         self.compressed = False
+        self.introduced = False
+        """ID and ENABLE have been sent: ENABLE has its place before the first SELECT only (RFC 5161, 3.1)."""
         self._decoder = ResponseDecoder()
         self._tags = 0
         self._pending: deque[Ticket] = deque()

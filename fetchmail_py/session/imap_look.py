@@ -64,7 +64,10 @@ def introduce(session: ImapSession) -> list[Ticket]:
 
     Some servers (NetEase) serve a client only after ID. QRESYNC implies CONDSTORE (RFC 7162, 3.2.3).
     """
-    tickets = []
+    tickets: list[Ticket] = []
+    if session.introduced:
+        return tickets
+    session.introduced = True
     if "ID" in session.capabilities:
         tickets.append(session.send(b'ID ("name" "fetchmail-py")'))
     if "ENABLE" in session.capabilities or "IMAP4REV2" in session.capabilities:

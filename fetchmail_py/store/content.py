@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -89,6 +90,17 @@ def inspect(path: str) -> Inspected:
     return Inspected(size, lf_count, has_cr, digest.digest(), identity_of(head.replace(b"\r\n", b"\n")), mtime)
 
 
+def head(path: str) -> bytes:
+    """The beginning of a stored message, each CRLF made LF: its header, but for freaks. FileNotFoundError comes through."""
+    fd = open_message(path)
+    try:
+        return os.read(fd, HEAD).replace(b"\r\n", b"\n")
+    except OSError as error:
+        raise StoreError.from_os_error(error, "reading the message", path) from error
+    finally:
+        os.close(fd)
+
+
 def read_wire(path: str, line_ends: int) -> Iterator[bytes]:
     """The message as it was on the wire, in pieces. FileNotFoundError comes through; all else is a StoreError."""
     fd = open_message(path)
@@ -122,3 +134,31 @@ def open_message(path: str) -> int:
         os.close(fd)
         raise StoreError(f"not a regular file: {path}", path=path, errno=errno.EINVAL)
     return fd
+
+
+def bare_line_feeds(path: str) -> int:
+    """How many LFs of a stored message are not part of a CRLF. FileNotFoundError comes through; all else is a StoreError."""
+    count = 0
+    after_cr = False
+    for chunk in read_wire(path, LineEnds.AS_RECEIVED):
+        count += chunk.count(b"\n") - chunk.count(b"\r\n") - (after_cr and chunk.startswith(b"\n"))
+        after_cr = chunk.endswith(b"\r")
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class WireSource:
+    """A stored message as it goes over the wire: called, it gives the octets in pieces. `data`: read already."""
+
+    path: str
+    line_ends: int
+    data: bytes | None = None
+
+    def __call__(self) -> Iterator[bytes]:
+        """The octets, from the beginning each time."""
+        if self.data is None:
+            yield from read_wire(self.path, self.line_ends)
+        elif self.line_ends == LineEnds.AS_RECEIVED:
+            yield self.data
+        else:
+            yield self.data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")

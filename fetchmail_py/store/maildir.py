@@ -209,6 +209,13 @@ class Maildir:
         except OSError as error:
             raise StoreError.from_os_error(error, "looking at the Maildir") from error
 
+    def inode(self) -> int | None:
+        """Of cur/, which a renamed directory takes along; None if it is not there."""
+        try:
+            return os.stat(self.cur).st_ino
+        except FileNotFoundError:
+            return None
+
     def unchanged_since(self, then: Signature) -> bool:
         """Whether no name in new/ and cur/ can have changed since; False where the clock is too coarse to tell."""
         if any(
@@ -217,6 +224,28 @@ class Maildir:
         ):
             return False
         return self.signature()[:2] == then[:2]
+
+    def names(self) -> tuple[set[bytes], set[bytes]]:
+        """The names in new/ and cur/ as octets, dot files left out, once nothing changed while they were read.
+
+        A directory that never rests gives every name that was seen: absence needs a second look. StoreError as `scan`.
+        """
+        new: set[bytes] = set()
+        cur: set[bytes] = set()
+        before = self.signature()[:2]
+        for _ in range(LOOKS):
+            try:
+                now_new, now_cur = set(os.listdir(os.fsencode(self.new))), set(os.listdir(os.fsencode(self.cur)))
+            except OSError as error:
+                raise StoreError.from_os_error(error, "reading the Maildir") from error
+            after = self.signature()[:2]
+            if after == before:
+                new, cur = now_new, now_cur
+                break
+            before = after
+            new |= now_new
+            cur |= now_cur
+        return {name for name in new if name[0] != 46}, {name for name in cur if name[0] != 46}
 
     def scan(self, skipped: list[str] | None = None) -> dict[MessageKey, LocalFile]:
         """Every message by its key, from names alone: no file is looked at. StoreError if new/ or cur/ is missing.

@@ -332,9 +332,11 @@ class StateDb:
             }
 
     def rows(self, mailbox: int) -> list[tuple[Uid, bytes, str, int]]:
-        """Every row of a mailbox as it is stored, (uid, key, flags, stage): for who looks at a hundred thousand."""
+        """Every row of a mailbox as it is stored, (uid, key, flags, stage), newest first: for who looks at a hundred thousand."""
         with _translated(self.path):
-            return self._db.execute("SELECT uid, key, flags, stage FROM message WHERE mailbox = ?", (mailbox,)).fetchall()
+            return self._db.execute(
+                "SELECT uid, key, flags, stage FROM message WHERE mailbox = ? ORDER BY uid DESC", (mailbox,)
+            ).fetchall()
 
     def pairs_at(self, mailbox: int, stage: int) -> dict[Uid, Pair]:
         """The pairs of a mailbox that are at a stage."""
@@ -480,6 +482,19 @@ class StateDb:
                 if row is not None:
                     found.append((row[0], MessageKey(_text(row[1])), *row[2:]))
         return found
+
+    def set_key(self, mailbox: int, uid: int, key: MessageKey) -> None:
+        """The message's file has another name."""
+        self._run("UPDATE message SET key=? WHERE mailbox=? AND uid=?", (_blob(key), mailbox, uid))
+
+    def send_over(self, mailbox: int, uid: Uid, to_mailbox: int, key: MessageKey, flags: Flags) -> None:
+        """A message was moved at the server to where its UID is not known: its row waits there for being recognised."""
+        self._run(
+            "UPDATE message SET mailbox=?, uid=?, key=?, stage=?, flags=? WHERE mailbox=? AND uid=?",
+            (
+                to_mailbox, self.next_unpaired_uid(to_mailbox), _blob(key), Stage.SENT, " ".join(sorted(flags)), mailbox, uid,
+            ),
+        )  # fmt: skip
 
     def unpair(self, mailbox: int, uids: Iterable[int]) -> dict[Uid, Uid]:
         """Pairs that have lost their counterpart get numbers below zero: old to new."""

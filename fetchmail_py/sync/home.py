@@ -244,6 +244,18 @@ class Home:
         flags = (LETTER_TO_FLAG.get(letter) or self._table(row).name_of(letter) for letter in file.letters)
         return frozenset(flag for flag in flags if flag is not None)
 
+    def flags_known(self, row: MailboxRow, file: LocalFile, base: Flags) -> Flags:
+        """The flags that a file's name tells, and those of `base` that a name cannot tell here: keywords without a letter."""
+        table = self._table(row)
+        return self.flags_of_file(row, file) | {
+            flag for flag in base if flag not in FLAG_TO_LETTER and table.find(flag) is None
+        }
+
+    def letters_known(self, row: MailboxRow, flags: Flags) -> str:
+        """The letters a file with these flags has now; none is given to a keyword that has none."""
+        words = [flag for flag in flags if flag not in FLAG_TO_LETTER]
+        return letters_of(flags, "".join(self._table(row).find(word) or "" for word in words))
+
     def _table(self, row: MailboxRow) -> KeywordTable:
         table = self._keywords.get(row.id)
         if table is None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from fetchmail_py.errors import FetchmailError, ProtocolError, SafetyStop, ServerRefused
 from fetchmail_py.identity import identity
-from fetchmail_py.model import NO_FLAGS, Coverage, Flags, Look, MailboxName, MessageKey, Pair, Stage, Uid, UidSet
+from fetchmail_py.model import NO_FLAGS, Coverage, Flags, Look, MailboxName, MessageKey, Pair, RemoteMailbox, Stage, Uid, UidSet
 from fetchmail_py.plan import oneway, snapshot
 from fetchmail_py.plan.actions import Action, CreateMailbox, Recognise, RenameMailbox
 from fetchmail_py.plan.matching import LocalCandidate, RemoteCandidate, match
@@ -30,10 +30,12 @@ from fetchmail_py.sync.imap_execute import Execution
 from fetchmail_py.sync.run import Options, StopFlag
 from fetchmail_py.wire.utf7 import printable
 
+ROUNDS = 3
+"""Looks in one run: what the first has changed may show more to do, such as a message that is in the trash now."""
 MOVES_AMONG = 10
 """A gone message is looked for among new ones only while these are at most so many times as many (and 1,000 in any case)."""
 
-_EXEMPT = {"\\trash", "\\junk"}
+EXEMPT = {"\\trash", "\\junk"}
 
 
 class ImapRun:
@@ -60,34 +62,50 @@ class ImapRun:
         self.stop = stop
         self._retry: dict[int, list[Uid]] = defaultdict(list)
         """UIDs set aside by earlier runs, by mailbox."""
+        self.again = False
+        """What was done is not yet seen on both sides: another look, another plan."""
 
     def run(self) -> None:
         """Does it. Raises FetchmailError for what stops the account; what stops one mailbox ends up in the report."""
         session = self.connect()
         remove = self.stop.add_waker(session.abort)
         try:
-            listed = imap_look.list_mailboxes(session)
-            check_same_account(self.home, listed, session, fresh=self.options.fresh)
-            self.home.covers_all = self.options.mailboxes is None
-            boxes, renamed = choose(self.home, listed, self.options.mailboxes, session, self.note)
-            self.report.mailboxes = len(boxes)
-            self.stop.check()
-            if renamed and not self.options.dry_run:
-                self.home.begin_effects()
-                self._rename(renamed, boxes)
-            self._look(session, boxes)
-            plan = self._plan(session, boxes)
-            self.stop.check()
-            first: list[Action] = [RenameMailbox(entry.row.name, entry.remote.name) for entry in renamed]
-            first += [CreateMailbox(box.name) for box in boxes if box.new]
-            if self.options.dry_run:
-                self.report.plan.extend((*first, *plan.actions))
-            else:
-                Execution(self, session, boxes, plan).run()
+            for _ in range(ROUNDS):
+                self.again = False
+                self._round(session)
+                if not self.again or self.options.dry_run:
+                    break
             session.logout()
         finally:
             remove()
             session.close()
+
+    def _round(self, session: ImapSession) -> None:
+        """One look at both sides, one plan, carried out."""
+        listed = imap_look.list_mailboxes(session)
+        check_same_account(self.home, listed, session, fresh=self.options.fresh)
+        self.home.covers_all = self.options.mailboxes is None
+        boxes, renamed = choose(self.home, listed, self.options.mailboxes, session, self.note)
+        self.stop.check()
+        first: list[Action] = [RenameMailbox(entry.row.name, entry.remote.name) for entry in renamed]
+        first += [CreateMailbox(box.name) for box in boxes if box.new]
+        if renamed and not self.options.dry_run:
+            self.home.begin_effects()
+            self._rename(renamed, boxes)
+        first += self.places(session, listed, boxes)
+        self.report.mailboxes = len(boxes)
+        self._look(session, boxes)
+        plan = self.plan(session, boxes)
+        self.stop.check()
+        if self.options.dry_run:
+            self.report.plan.extend((*first, *plan.actions))
+        else:
+            Execution(self, session, boxes, plan).run()
+
+    def places(self, session: ImapSession, listed: Sequence[RemoteMailbox], boxes: list[Box]) -> list[Action]:
+        """What was done to mailboxes here and is to be done at the server; nothing in the one-way modes."""
+        del session, listed, boxes
+        return []
 
     def connect(self) -> ImapSession:
         """A logged-in session."""
@@ -127,7 +145,8 @@ class ImapRun:
             if row.ident.isdigit():
                 self._retry[row.mailbox].append(Uid(int(row.ident)))
         for box in boxes:
-            self._look_here(box)
+            self.look_here(box)
+        self.looked_here(boxes)
         known = {box.name: box for box in boxes if not self._unchanged(box)}
         again: list[Box] = []
         wanted = [self._known(box) for box in known.values()]
@@ -138,21 +157,34 @@ class ImapRun:
         full = [imap_look.Known(box.name, everything=True) for box in again]
         for asked, found in imap_look.look(session, full):
             self._take(known[asked.name], found, everything=True)
+        self.looked(session, boxes)
         for box in boxes:
-            if box.snapshot is None and box.files is None and not self._retry.get(box.row.id):
+            if box.vanished:
+                continue
+            if box.snapshot is None and box.files is None and box.here is None and not self._retry.get(box.row.id):
                 continue  # nothing new on either side
             if box.files is not None and not box.pairs:
                 box.pairs = state.pairs(box.row.id)
-            box.delta = oneway.compare(
-                self.account.mode,
-                box.name,
-                box.snapshot,
-                box.pairs,
-                None if box.files is None else self._flags_here(box),
-                known=state.count_present(box.row.id),
-                retry=self._still_there(box),
-                exempt=bool(box.remote.attributes & _EXEMPT),
-            )
+            self.compare(box)
+
+    def looked_here(self, boxes: list[Box]) -> None:
+        """Every directory that may have changed has been read."""
+
+    def looked(self, session: ImapSession, boxes: list[Box]) -> None:
+        """Both sides of every mailbox have been looked at, and nothing is compared yet."""
+
+    def compare(self, box: Box) -> None:
+        """What the mailbox needs."""
+        box.delta = oneway.compare(
+            self.account.mode,
+            box.name,
+            box.snapshot,
+            box.pairs,
+            None if box.files is None else self._flags_here(box),
+            known=self.home.state.count_present(box.row.id),
+            retry=self.still_there(box),
+            exempt=bool(box.remote.attributes & EXEMPT),
+        )
 
     def _known(self, box: Box) -> imap_look.Known:
         # What is to be deleted after a download is looked for in full: nothing tells that an old deletion failed.
@@ -161,7 +193,7 @@ class ImapRun:
         everything = everything or bool(self._retry.get(box.row.id))
         return imap_look.Known(box.name, box.row.uidvalidity, box.row.highestmodseq, everything=everything)
 
-    def _still_there(self, box: Box) -> list[Uid]:
+    def still_there(self, box: Box) -> list[Uid]:
         """The messages set aside earlier that are to be tried again; those that have gone meanwhile are forgotten."""
         uids = self._retry.get(box.row.id, [])
         if box.look is None or box.snapshot is None or not box.snapshot.complete or box.look.coverage is not Coverage.ALL:
@@ -173,13 +205,15 @@ class ImapRun:
     def _unchanged(self, box: Box) -> bool:
         """Whether the server's STATUS is what we know, so that the mailbox need not even be selected."""
         row, remote = box.row, box.remote
+        if box.vanished:
+            return True  # nothing is done about it, whatever the server has
         if self.options.full or not self.home.trusted or not row.settled or self._retry.get(row.id):
             return False
         same = (remote.uidvalidity, remote.uidnext, remote.messages) == (row.uidvalidity, row.uidnext, row.messages)
         # Without MODSEQ a flag may have changed unseen, unless there is no message that could have one.
         return same and (row.messages == 0 or (remote.highestmodseq or 0) == row.highestmodseq > 0)
 
-    def _look_here(self, box: Box) -> None:
+    def look_here(self, box: Box) -> None:
         """Reads the mailbox's directory, unless nothing in it has changed since it was last read."""
         row, maildir = box.row, box.maildir
         emptied = self.account.mode == oneway.OFFLINE and not self.home.state.count_at(row.id, Stage.PAIRED)
@@ -235,6 +269,7 @@ class ImapRun:
             row.highestmodseq = 0
             row.signature = None
             box.pairs = {}
+            self.renumbered(box)
         row.uidvalidity = found.uidvalidity
         if found.coverage is Coverage.CHANGES and self._doubtful(box, found):
             return False
@@ -244,7 +279,7 @@ class ImapRun:
             known = {uid for uid, pair in changed.items() if pair.stage != Stage.KEPT}
             box.snapshot = snapshot.from_changes(found, state.count_present(row.id), known, gone)
             if box.files is None:
-                box.pairs = changed | state.pairs_of(row.id, gone)
+                box.pairs = box.pairs | changed | state.pairs_of(row.id, gone)
         else:
             box.pairs = state.pairs(row.id)
             present = [uid for uid, pair in box.pairs.items() if uid > 0 and pair.stage != Stage.KEPT]
@@ -258,6 +293,9 @@ class ImapRun:
         box.unfinished = False
         return True
 
+    def renumbered(self, box: Box) -> None:
+        """The mailbox's rows have other numbers now."""
+
     @staticmethod
     def _doubtful(box: Box, found: Look) -> bool:
         """Whether changes since a MODSEQ cannot be all: it went backwards (a restored server), or new UIDs are not among them."""
@@ -267,24 +305,17 @@ class ImapRun:
 
     # -- planning ----------------------------------------------------------------------------------------------------
 
-    def _plan(self, session: ImapSession, boxes: list[Box]) -> oneway.Plan:
-        account, state = self.account, self.home.state
+    def plan(self, session: ImapSession, boxes: list[Box]) -> oneway.Plan:
+        account = self.account
         for box in boxes:
             # A mailbox that is new to the state may lie here all the same: after a lost state, or an earlier configuration.
             if not self.home.trusted or box.new:
                 rebuild.unknown_files(self.home, box)
         recognised: list[Recognise] = []
         for box in boxes:
-            recognised += self._recognise(session, box)
-        deltas = [box.delta for box in boxes if box.delta is not None]
-        moves = self._moves(session, boxes, recognised) if account.mode == oneway.MIRROR else []
-        allowed: dict[MailboxName, list[Uid]] | None = None
-        if self.options.allow_mass_delete:
-            allowed = {}
-            for box in boxes:
-                announced = state.get(f"announced:{box.row.id}")
-                if announced is not None:
-                    allowed[box.name] = [Uid(int(uid)) for uid in announced.split(",")]
+            recognised += self.recognise(session, box)
+        deltas = [box.delta for box in boxes if isinstance(box.delta, oneway.Delta)]
+        moves = self.moves(session, boxes, recognised) if account.mode == oneway.MIRROR else []
         plan = oneway.plan_account(
             account.mode,
             deltas,
@@ -292,15 +323,35 @@ class ImapRun:
             recognised=recognised,
             max_delete=account.max_delete,
             may_delete=self.home.trusted,
-            allowed=allowed,
+            allowed=self.announced(boxes, "announced"),
         )
+        self.stopped(boxes, plan)
+        return plan
+
+    def announced(self, boxes: Iterable[Box], fact: str) -> dict[MailboxName, list[Uid]] | None:
+        """The deletions that were announced and are let through now, by mailbox; None where none are."""
+        if not self.options.allow_mass_delete:
+            return None
+        allowed = {}
+        for box in boxes:
+            announced = self.home.state.get(f"{fact}:{box.row.id}")
+            if announced is not None:
+                allowed[box.name] = [Uid(int(uid)) for uid in announced.split(",")]
+        return allowed
+
+    def stopped(self, boxes: Iterable[Box], plan: oneway.Plan) -> None:
+        """Tells of mailboxes that the guard leaves alone, and of what else the plan has to say."""
+        account, state = self.account, self.home.state
         by_name = {box.name: box for box in boxes}
         for stop in plan.stops:
             box = by_name[stop.mailbox]
             box.unfinished = True
-            state.put(f"announced:{box.row.id}", ",".join(map(str, stop.uids)))
+            state.put(f"announced{'-there' if stop.at_server else ''}:{box.row.id}", ",".join(map(str, stop.uids)))
+            what = "are gone from the server; none of them was deleted here"
+            if stop.at_server:
+                what = "were deleted here; none of them was deleted at the server"
             found = SafetyStop(
-                f"{stop.deletions} of {stop.known} messages are gone from the server; none of them was deleted here",
+                f"{stop.deletions} of {stop.known} messages {what}",
                 hint=f"if that is meant: fetchmail-py sync {account.name} --allow-mass-delete",
                 mailbox=printable(box.name),
             )
@@ -308,15 +359,16 @@ class ImapRun:
         for name, text in plan.notices:
             by_name[name].unfinished = True
             self.note(f"{printable(name)}: {text}")
-        return plan
 
-    def _recognise(self, session: ImapSession, box: Box) -> list[Recognise]:
+    def recognise(self, session: ImapSession, box: Box) -> list[Recognise]:
         """Messages here without a UID that the server lists as new: after a changed UIDVALIDITY or a lost state."""
         if box.delta is None or box.look is None or not box.delta.new:
             return []
         unpaired = self.home.state.known_messages(box.row.id, unpaired=True)
         if box.files is not None:
             unpaired = [message for message in unpaired if message.key in box.files]
+        if box.here is not None:
+            unpaired = [message for message in unpaired if message.uid not in box.here.missing]
         if not unpaired:
             return []
         here = [
@@ -332,8 +384,15 @@ class ImapRun:
             there.append(RemoteCandidate(seen.uid, seen.size, identity(seen.header), seen.uid))
         matches = match(here, there)
         by_uid: dict[Uid, KnownMessage] = {message.uid: message for message in unpaired}
+        pairs = list(matches.pairs)
+        used = [{pair[side] for pair in pairs} for side in (0, 1)]
+        rest = rebuild.with_additions(box, [message for message in unpaired if message.uid not in used[0]])
+        pairs += match(rest, [candidate for candidate in there if candidate.handle not in used[1]]).pairs
+        if matches.ambiguous:
+            count = len(matches.ambiguous)
+            self.note(f"{printable(box.name)}: {count} messages look alike, but not in equal number: both sides' are kept")
         recognised = []
-        for old, new in matches.pairs:
+        for old, new in pairs:
             mine = by_uid.pop(old)
             rebuild.agree_on_size(self.home, mine, sizes[new])
             # One that was set aside earlier may be missing among the changes.
@@ -344,12 +403,11 @@ class ImapRun:
         box.delta.new = [uid for uid in box.delta.new if uid not in taken]
         return recognised
 
-    def _moves(self, session: ImapSession, boxes: list[Box], recognised: list[Recognise]) -> list[oneway.Move]:
+    def moves(self, session: ImapSession, boxes: list[Box], recognised: list[Recognise]) -> list[oneway.Move]:
         """Messages gone from one mailbox and new in another are the same message: its file moves, nothing is fetched."""
         gone: dict[tuple[int, Uid], tuple[Box, Pair]] = {}
         for box in boxes:
-            if box.delta is not None:
-                gone.update(((box.row.id, pair.uid), (box, pair)) for pair in box.delta.gone if pair.stage == Stage.PAIRED)
+            gone.update(((box.row.id, pair.uid), (box, pair)) for pair in self.may_have_moved(box) if pair.stage == Stage.PAIRED)
         new = [box for box in boxes if box.delta is not None and box.delta.new and box.look is not None]
         count = sum(len(box.delta.new) for box in new if box.delta is not None)
         if not gone or not new or count > max(1000, MOVES_AMONG * len(gone)):
@@ -378,7 +436,7 @@ class ImapRun:
             if to is box:
                 # Moved away and back: the same message under another UID.
                 assert box.delta is not None
-                box.delta.gone.remove(pair)
+                self.settled(box, pair)
                 box.delta.new.remove(uid)
                 recognised.append(Recognise(box.name, pair.uid, uid, flags))
                 continue
@@ -386,6 +444,15 @@ class ImapRun:
                 continue  # no rename can reach it: deleted here, and fetched there
             moves.append(oneway.Move(box.name, pair, to.name, uid, flags))
         return moves
+
+    def may_have_moved(self, box: Box) -> Iterable[Pair]:
+        """Pairs gone from a mailbox at the server, whose files are here."""
+        return box.delta.gone if box.delta is not None else ()
+
+    def settled(self, box: Box, pair: Pair) -> None:
+        """A pair that was gone is there again under another UID."""
+        assert box.delta is not None
+        box.delta.gone.remove(pair)
 
 
 def _identified(session: ImapSession, box: Box) -> list[Identified]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from fetchmail_py.errors import ConfigError, SafetyStop, ServerRefused
 from fetchmail_py.identity import NO_IDENTITY, identity
-from fetchmail_py.model import Look, MailboxName, MessageKey, Pair, RemoteMailbox, RemoteSnapshot, Uid, UidSet
-from fetchmail_py.plan import patterns
+from fetchmail_py.model import Flags, Look, MailboxName, MessageKey, Pair, RemoteMailbox, RemoteSnapshot, Uid, UidSet
+from fetchmail_py.plan import patterns, twoway
 from fetchmail_py.plan.oneway import Delta
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import identify
@@ -38,7 +38,15 @@ class Box:
     files: dict[MessageKey, LocalFile] | None = None
     """What lies here; None: not looked at, since nothing changed."""
     signature: Signature | None = None
-    delta: Delta | None = None
+    delta: Delta | twoway.Delta | None = None
+    here: twoway.Here | None = None
+    """Mode disconnected: what differs here; None: not looked at, since nothing changed."""
+    strangers: dict[MessageKey, LocalFile] = field(default_factory=dict)
+    """Mode disconnected: files that no row knows."""
+    flags_here: dict[Uid, Flags] = field(default_factory=dict)
+    """Mode disconnected: flags of files without a UID, by the number of their row."""
+    vanished: bool = False
+    """Mode disconnected: its directory was here, and is gone."""
     unpaired: dict[bytes, list[Uid]] = field(default_factory=dict)
     """Digest to rows without a UID: a download that turns out to be one of these is not stored twice."""
     touched: bool = False

@@ -6,6 +6,7 @@ storage. Only then may anything be deleted at the server.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, ServerRefused, ServerUnreachable, StoreError
 from fetchmail_py.model import NO_FLAGS, Flags, MailboxName, MessageKey, Pair, Stage, Uid, UidValidity
-from fetchmail_py.plan import oneway
+from fetchmail_py.plan import oneway, twoway
 from fetchmail_py.plan.actions import (
     Action,
     DeleteLocal,
@@ -56,55 +57,68 @@ class Execution:
     """One plan, carried out once."""
 
     def __init__(self, run: ImapRun, session: ImapSession, boxes: Sequence[Box], plan: oneway.Plan) -> None:
-        self._run = run
-        self._home = run.home
+        self.run_of = run
+        self.home = run.home
         self._state = run.home.state
         self._report = run.report
-        self._session = session
-        self._boxes = {box.name: box for box in boxes}
+        self.session = session
+        self.boxes = {box.name: box for box in boxes}
         self._plan = plan
         self._arrivals = Arrivals(run.account.name, run.report, run.on_event)
         self._files: dict[int, dict[MessageKey, LocalFile]] = {}
         self._sessions: list[ImapSession] = [session]
         self._given_up = False
         self._lock = threading.Lock()
+        self._two_way = run.account.mode == twoway.DISCONNECTED
 
     def run(self) -> None:
         """Everything the plan has, then what is now true of each mailbox."""
-        new = [box for box in self._boxes.values() if box.new]
+        new = [box for box in self.boxes.values() if box.new]
         if new or self._plan.actions:
-            self._home.begin_effects()
+            self.home.begin_effects()
         growing = {action.mailbox for action in self._plan.actions if isinstance(action, Download)}
-        for box in self._boxes.values():
+        for box in self.boxes.values():
             if box.new or box.name in growing:
                 self._create(box)
-        self._home.barrier.directories(())
+        self.home.barrier.directories(())
         try:
             for action in self._of(Recognise):
                 self._recognise(action)
-            self._home.save_keywords()
-            self._home.commit()
+            self.home.save_keywords()
+            self.home.commit()
             for move in self._of(MoveLocal):
                 self._move(move)
+            push = None
+            if self._two_way:
+                from fetchmail_py.sync.imap_push import Push  # noqa: PLC0415 - the one-way modes push nothing
+
+                push = Push(self)
+                push.moves(self._plan.actions)
             downloads = list(self._of(Download))
             if downloads:
                 self._download(downloads)
-            self._run.stop.check()
+            self.run_of.stop.check()
+            if push is not None:
+                push.uploads(self._plan.actions)
+                self.run_of.stop.check()
+                push.flags(self._plan.actions)
             self._local(self._plan.actions)
-            self._run.stop.check()
+            self.run_of.stop.check()
+            if push is not None:
+                push.deletions(self._plan.actions)
             for delete in self._of(DeleteRemote):
                 self._delete_at_server(delete)
         finally:
             self._arrivals.close()
-        for box in self._boxes.values():
+        for box in self.boxes.values():
             self._record(box)
-        self._home.commit()
+        self.home.commit()
 
     def _of(self, kind: type[Action]) -> Iterator[Action]:
         return (action for action in self._plan.actions if type(action) is kind)
 
     def _create(self, box: Box) -> None:
-        subfolder = self._run.account.layout == "maildir++" and bool(box.row.path)
+        subfolder = self.run_of.account.layout == "maildir++" and bool(box.row.path)
         if not box.maildir.exists() or box.new:
             box.maildir.create(subfolder=subfolder)
         if box.look is not None:
@@ -116,42 +130,55 @@ class Execution:
 
     def _recognise(self, action: Action) -> None:
         assert isinstance(action, Recognise)
-        box = self._boxes[action.mailbox]
+        box = self.boxes[action.mailbox]
         before = self._state.pairs_of(box.row.id, [action.old_uid])[action.old_uid]
+        if self._two_way:
+            # As the file has them: where the server's are others, a merge follows.
+            self._state.rebind(box.row.id, action.old_uid, box.row.id, action.uid, before.flags)
+            return
         self._state.rebind(box.row.id, action.old_uid, box.row.id, action.uid, action.flags)
         if before.flags != action.flags:
-            self._set_flags(box, before, action.flags)
+            self.set_flags(box, before, action.flags)
 
     def _move(self, action: Action) -> None:
         """The row goes first, as an arrival in the other mailbox: a cut in between leaves a move to be finished."""
         assert isinstance(action, MoveLocal)
-        box, target = self._boxes[action.mailbox], self._boxes[action.to]
-        file = self._find(box, action.key, None)
+        owner, target = self.boxes[action.mailbox], self.boxes[action.to]
+        box = self.boxes[action.found_in or action.mailbox]
+        file = self.find(box, action.key, self._state.pairs_of(owner.row.id, [action.uid]).get(action.uid))
         if file is None:
             # Gone here: then it is simply new over there.
             target.unfinished = True
-            self._state.forget(box.row.id, [action.uid])
+            self.run_of.again = True
+            self._state.forget(owner.row.id, [action.uid])
             return
         self._create(target)
-        self._state.move(box.row.id, action.uid, target.row.id, action.to_uid, action.flags)
-        letters = letters_of(action.flags, self._home.keyword_letters(target.row, action.flags))
-        self._home.save_keywords()
-        self._home.commit()
-        if box.maildir.move(action.key, file, target.maildir, letters) is None:
+        self._state.move(owner.row.id, action.uid, target.row.id, action.to_uid, action.flags)
+        self._state.set_key(target.row.id, action.to_uid, action.key)
+        flags = action.flags if action.here is None else action.here
+        letters = letters_of(flags, self.home.keyword_letters(target.row, flags))
+        self.home.save_keywords()
+        self.home.commit()
+        if box is target:
+            # It was brought there by hand already.
+            self._report.moved_local += 1
+        elif box.maildir.move(action.key, file, target.maildir, letters) is None:
             self._state.forget(target.row.id, [action.to_uid])
             target.unfinished = True
         else:
             self._report.moved_local += 1
+        if action.here is not None:
+            self.run_of.again = True
         touched = (box.maildir.new, box.maildir.cur, target.maildir.new, target.maildir.cur)
-        self._home.barrier.directories(touched)
+        self.home.barrier.directories(touched)
         box.touched = target.touched = True
         self._state.arrived()
-        self._home.commit()
+        self.home.commit()
 
-    def _find(self, box: Box, key: MessageKey, pair: Pair | None) -> LocalFile | None:
+    def find(self, box: Box, key: MessageKey, pair: Pair | None) -> LocalFile | None:
         """Where a message's file is: as its row suggests, else after one scan of the mailbox for all that are asked for."""
         if pair is not None and box.files is None and box.row.id not in self._files:
-            letters = letters_of(pair.flags, self._home.keyword_letters(box.row, pair.flags))
+            letters = letters_of(pair.flags, self.home.keyword_letters(box.row, pair.flags))
             guesses = [LocalFile("cur", f"{key}:2,{letters}", letters)]
             if not pair.flags:
                 guesses.insert(0, LocalFile("new", key, ""))
@@ -163,25 +190,25 @@ class Execution:
             files = self._files[box.row.id] = box.maildir.scan() if box.maildir.exists() else {}
         return files.get(key)
 
-    def _set_flags(self, box: Box, pair: Pair, flags: Flags) -> bool:
+    def set_flags(self, box: Box, pair: Pair, flags: Flags) -> bool:
         """Gives the file the flags: all of them in mode mirror, else those that changed at the server."""
-        file = self._find(box, pair.key, pair)
+        file = self.find(box, pair.key, pair)
         if file is None:
             return False
-        new = letters_of(flags, self._home.keyword_letters(box.row, flags))
-        old = letters_of(pair.flags, self._home.keyword_letters(box.row, pair.flags))
-        if self._run.account.mode == oneway.MIRROR:
+        new = letters_of(flags, self.home.keyword_letters(box.row, flags))
+        old = letters_of(pair.flags, self.home.keyword_letters(box.row, pair.flags))
+        if self.run_of.account.mode == oneway.MIRROR:
             old = file.letters
-        self._home.save_keywords()
+        self.home.save_keywords()
         remove = "".join(letter for letter in old if letter not in new)
-        add = "".join(letter for letter in new if letter not in old) if self._run.account.mode != oneway.MIRROR else new
+        add = "".join(letter for letter in new if letter not in old) if self.run_of.account.mode != oneway.MIRROR else new
         changed = box.maildir.set_flags(pair.key, file, add=add, remove=remove)
         box.touched = True
         if changed is None or changed == file:
             return False
         if box.files is not None:
             box.files[pair.key] = changed
-        self._home.barrier.created((box.maildir.new, box.maildir.cur))
+        self.home.barrier.created((box.maildir.new, box.maildir.cur))
         return True
 
     def _local(self, actions: Iterable[Action]) -> None:
@@ -189,31 +216,41 @@ class Execution:
         for action in actions:
             match action:
                 case SetLocalFlags():
-                    box = self._boxes[action.mailbox]
+                    box = self.boxes[action.mailbox]
                     pair = self._state.pairs_of(box.row.id, [action.uid]).get(action.uid)
                     if pair is not None:
-                        if self._set_flags(box, pair, action.flags):
+                        if self.set_flags(box, pair, action.flags):
                             self._report.flags_pulled += 1
                         self._state.set_flags(box.row.id, [(action.uid, action.flags)])
                 case DeleteLocal():
-                    box = self._boxes[action.mailbox]
+                    box = self.boxes[action.mailbox]
                     pair = self._state.pairs_of(box.row.id, [action.uid]).get(action.uid)
-                    file = self._find(box, action.key, pair)
-                    if file is not None and box.maildir.remove(action.key, file):
+                    file = self.find(box, action.key, pair)
+                    if file is not None and self._two_way and not self._as_stored(box, action.uid, file):
+                        self.run_of.again = True  # edited here: it is a new message
+                    elif file is not None and box.maildir.remove(action.key, file):
                         self._report.deleted_local += 1
-                        self._home.barrier.created((box.maildir.new, box.maildir.cur))
+                        self.home.barrier.created((box.maildir.new, box.maildir.cur))
                     box.touched = True
                     self._state.forget(box.row.id, [action.uid])
                     self._state.put(f"announced:{box.row.id}", None)
                 case Keep():
-                    self._state.set_stage(self._boxes[action.mailbox].row.id, action.uids, Stage.KEPT)
+                    self._state.set_stage(self.boxes[action.mailbox].row.id, action.uids, Stage.KEPT)
                 case Forget():
-                    self._state.forget(self._boxes[action.mailbox].row.id, action.uids)
+                    self._state.forget(self.boxes[action.mailbox].row.id, action.uids)
                 case _:
                     pass
         # The names first: a row must never say what the directory does not have.
-        self._home.barrier.directories(())
-        self._home.commit()
+        self.home.barrier.directories(())
+        self.home.commit()
+
+    def _as_stored(self, box: Box, uid: Uid, file: LocalFile) -> bool:
+        """Whether the file has the size of what was stored: nobody has edited it since."""
+        known = self._state.known_message(box.row.id, uid)
+        try:
+            return known is None or os.stat(box.maildir.path_of(file), follow_symlinks=False).st_size == known.size
+        except FileNotFoundError:
+            return True
 
     # -- downloads ---------------------------------------------------------------------------------------------------
 
@@ -221,13 +258,13 @@ class Execution:
         requests = list(self._requests(downloads))
         total = sum(len(request.uids) for request in requests)
         self._arrivals.expect(total)
-        account = self._run.account
-        far = self._session.transport.round_trip
+        account = self.run_of.account
+        far = self.session.transport.round_trip
         if account.compress is None and far >= COMPRESS_FROM and total > WINDOW:
-            self._session.compress()
+            self.session.compress()
         connections = account.connections or (CONNECTIONS if far >= FAR and len(requests) > CONNECTIONS else 1)
         shared = iter(requests)
-        sources = [self._source(self._session, shared)]
+        sources = [self._source(self.session, shared)]
         sources += [self._further(shared) for _ in range(min(connections, len(requests)) - 1)]
         pump: Pump[Outcome] = Pump(_octets, self._give_up)
         batches = pump.run(sources)
@@ -241,7 +278,7 @@ class Execution:
                     self._drop((*batch, *pump.left))
                     raise
         self._state.arrived()
-        self._home.commit()
+        self.home.commit()
 
     def _drop(self, outcomes: Iterable[Outcome]) -> None:
         """A disk that fails keeps nothing that is not recorded: what is, is settled by the next run."""
@@ -249,12 +286,12 @@ class Execution:
         recorded = {key for _, _, key, _ in self._state.arriving()}
         for outcome in outcomes:
             if isinstance(outcome, Fetched) and outcome.delivered.key not in recorded:
-                MaildirSink(self._boxes[outcome.mailbox].maildir).discard(outcome.delivered)
+                MaildirSink(self.boxes[outcome.mailbox].maildir).discard(outcome.delivered)
 
     def _requests(self, downloads: Sequence[Action]) -> Iterator[FetchRequest]:
         for action in downloads:
             assert isinstance(action, Download)
-            box = self._boxes[action.mailbox]
+            box = self.boxes[action.mailbox]
             validity = UidValidity(box.uidvalidity)
             for start in range(0, len(action.uids), WINDOW):
                 yield FetchRequest(box.name, validity, action.uids[start : start + WINDOW])
@@ -262,19 +299,19 @@ class Execution:
     def _further(self, requests: Iterator[FetchRequest]) -> Iterator[Outcome]:
         """One more connection, opened in its own thread while the first is at work. A server that allows none is no error."""
         try:
-            session = self._run.connect()
+            session = self.run_of.connect()
         except (ServerRefused, ServerUnreachable, ConnectionLost, AuthenticationFailed):
             return
         with self._lock:
             self._sessions.append(session)
             late = self._given_up
-        remove = self._run.stop.add_waker(session.abort)
+        remove = self.run_of.stop.add_waker(session.abort)
         try:
             if late:
                 return
             try:
                 imap_look.settle(session, imap_look.introduce(session))
-                if self._session.compressed:
+                if self.session.compressed:
                     session.compress()
             except (ServerRefused, ConnectionLost):
                 return
@@ -296,7 +333,7 @@ class Execution:
 
         def sink_of(name: MailboxName) -> MaildirSink:
             if name not in sinks:
-                sinks[name] = MaildirSink(self._boxes[name].maildir)
+                sinks[name] = MaildirSink(self.boxes[name].maildir)
             return sinks[name]
 
         def mine() -> Iterator[FetchRequest]:
@@ -307,7 +344,7 @@ class Execution:
                     return
                 yield request
 
-        stop = self._run.stop
+        stop = self.run_of.stop
         for outcome in Fetcher(session, sink_of, lambda: stop.signal is None).run(mine()):
             if type(outcome) is Fetched and outcome.flags is None:
                 outcome = outcome._replace(flags=self._flags_as_looked(outcome.mailbox, outcome.uid))  # noqa: PLW2901
@@ -317,7 +354,7 @@ class Execution:
 
     def _flags_as_looked(self, mailbox: MailboxName, uid: Uid) -> Flags:
         """The flags of a message whose FETCH answer told none: some servers send them in a response of their own."""
-        look = self._boxes[mailbox].look
+        look = self.boxes[mailbox].look
         return look.messages[uid].flags if look is not None and uid in look.messages else NO_FLAGS
 
     def _store(self, batch: Sequence[Outcome]) -> None:
@@ -329,35 +366,35 @@ class Execution:
             elif isinstance(outcome, NotFetched):
                 self._set_aside(outcome)
             else:
-                box = self._boxes[outcome.mailbox]
+                box = self.boxes[outcome.mailbox]
                 if outcome.error is not None:
-                    self._run.fail(box, outcome.error)
+                    self.run_of.fail(box, outcome.error)
                 else:
                     box.unfinished = True
-                    self._run.note(f"{box.name}: its UIDVALIDITY changed during the run; the next run fetches it")
+                    self.run_of.note(f"{box.name}: its UIDVALIDITY changed during the run; the next run fetches it")
         for name, messages in arrived.items():
-            arrived[name] = [message for message in messages if not self._known_by_content(self._boxes[name], message)]
+            arrived[name] = [message for message in messages if not self._known_by_content(self.boxes[name], message)]
         paths = [
-            f"{self._boxes[name].maildir.tmp}/{message.delivered.key}" for name, messages in arrived.items() for message in messages
+            f"{self.boxes[name].maildir.tmp}/{message.delivered.key}" for name, messages in arrived.items() for message in messages
         ]
         if not paths:
-            self._home.commit()
+            self.home.commit()
             return
-        self._home.barrier.files(paths)
+        self.home.barrier.files(paths)
         for name, messages in arrived.items():
-            box = self._boxes[name]
+            box = self.boxes[name]
             rows = [(m.uid, m.flags or NO_FLAGS, m.internaldate, m.delivered) for m in messages]
             self._state.add_arriving(box.row.id, rows)
             self._state.undefer(box.row.id, [str(m.uid) for m in messages])
         letters = {
-            name: [self._home.keyword_letters(self._boxes[name].row, m.flags or NO_FLAGS) for m in messages]
+            name: [self.home.keyword_letters(self.boxes[name].row, m.flags or NO_FLAGS) for m in messages]
             for name, messages in arrived.items()
         }
-        self._home.save_keywords()
-        self._home.commit()
+        self.home.save_keywords()
+        self.home.commit()
         self._publish(arrived, letters)
         self._state.arrived()
-        if self._run.account.mode == oneway.OFFLINE:
+        if self.run_of.account.mode == oneway.OFFLINE:
             # The rows go once the server has deleted the messages: the count must not.
             self._state.put("fetched_messages", str(self._state.number("fetched_messages") + len(paths)))
 
@@ -365,7 +402,7 @@ class Execution:
         directories: list[str] = []
         failure: PublishError | None = None
         for name, messages in arrived.items():
-            box = self._boxes[name]
+            box = self.boxes[name]
             box.touched = True
             try:
                 directories += box.maildir.publish(
@@ -377,15 +414,15 @@ class Execution:
                 lost = set(error.keys)
                 self._state.forget(box.row.id, [m.uid for m in messages if m.delivered.key in lost])
                 arrived[name] = [m for m in messages if m.delivered.key not in lost]
-        self._home.barrier.directories(directories)
+        self.home.barrier.directories(directories)
         for name, messages in arrived.items():
-            box = self._boxes[name]
+            box = self.boxes[name]
             for message, words in zip(messages, letters[name], strict=False):
                 flags = message.flags or NO_FLAGS
                 self._arrivals.stored(box.name, box.maildir, message.delivered, flags, words, message.internaldate)
         if failure is not None:
             self._state.arrived()
-            self._home.commit()
+            self.home.commit()
             raise StoreError(failure.detail, path=failure.path, errno=failure.errno)
 
     def _known_by_content(self, box: Box, message: Fetched) -> bool:
@@ -399,12 +436,16 @@ class Execution:
         flags = message.flags or NO_FLAGS
         self._state.rebind(box.row.id, old, box.row.id, message.uid, flags)
         self._state.undefer(box.row.id, [str(message.uid)])
-        if before.flags != flags:
-            self._set_flags(box, before, flags)
+        if self._two_way:
+            self.set_flags(box, before, flags | before.flags)
+            # Nothing tells which side changed: nothing is taken away, and what only the file has goes up.
+            self.run_of.again = self.run_of.again or not before.flags <= flags
+        elif before.flags != flags:
+            self.set_flags(box, before, flags)
         return True
 
     def _set_aside(self, outcome: NotFetched) -> None:
-        box = self._boxes[outcome.mailbox]
+        box = self.boxes[outcome.mailbox]
         box.unfinished = True
         if outcome.gone:
             self._state.undefer(box.row.id, [str(outcome.uid)])
@@ -416,26 +457,26 @@ class Execution:
     def _delete_at_server(self, action: Action) -> None:
         """Mode offline: what is stored here, on stable storage and recorded, is deleted there by its UID."""
         assert isinstance(action, DeleteRemote)
-        box = self._boxes[action.mailbox]
+        box = self.boxes[action.mailbox]
         pairs = self._state.pairs_of(box.row.id, action.uids)
         stored = [uid for uid in action.uids if uid in pairs and pairs[uid].stage in {Stage.PAIRED, Stage.DELETING}]
         for start in range(0, len(stored), DELETE_AT_ONCE):
-            self._run.stop.check()
+            self.run_of.stop.check()
             uids = tuple(stored[start : start + DELETE_AT_ONCE])
             self._state.set_stage(box.row.id, uids, Stage.DELETING)
-            self._home.commit()
+            self.home.commit()
             try:
-                deleted = imap_store.delete(self._session, box.name, box.uidvalidity, uids)
+                deleted = imap_store.delete(self.session, box.name, box.uidvalidity, uids)
             except ServerRefused as error:
-                self._run.fail(box, error)
+                self.run_of.fail(box, error)
                 return
             self._report.deleted_remote += len(deleted.uids)
             if deleted.read_only:
-                self._run.fail(box, ServerRefused("SELECT", "OK", deleted.reason or "", code="READ-ONLY"))
+                self.run_of.fail(box, ServerRefused("SELECT", "OK", deleted.reason or "", code="READ-ONLY"))
                 return
             if deleted.left:
                 box.unfinished = True
-                self._run.note(f"{box.name}: {len(deleted.left)} messages stay at the server: {deleted.reason}")
+                self.run_of.note(f"{box.name}: {len(deleted.left)} messages stay at the server: {deleted.reason}")
                 return
 
     # -- the end -----------------------------------------------------------------------------------------------------
@@ -444,12 +485,14 @@ class Execution:
         """What the next run may take for granted: only what was seen and has been carried out."""
         row, look = box.row, box.look
         row.mailbox_id = box.remote.mailbox_id
+        if self._two_way and not box.vanished and (row.inode is None or box.signature is not None or box.touched or box.new):
+            row.inode = box.maildir.inode()
         if look is not None:
             row.last_sync = time.time()
             if not box.unfinished:
                 row.last_error = None
                 row.uidnext, row.messages, row.highestmodseq = look.uidnext, look.exists, look.highestmodseq
-            offline = self._run.account.mode == oneway.OFFLINE
+            offline = self.run_of.account.mode == oneway.OFFLINE
             row.settled = not box.unfinished and not (offline and look.exists)
         elif box.unfinished:
             row.settled = False

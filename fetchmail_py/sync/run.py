@@ -143,7 +143,12 @@ def _work(
         else:
             from fetchmail_py.sync.imap import ImapRun  # noqa: PLC0415
 
-            ImapRun(home, secret, options, report, on_event, note, stop).run()
+            kind: type[ImapRun] = ImapRun
+            if home.account.mode == "disconnected":
+                from fetchmail_py.sync.twoway import TwoWayRun  # noqa: PLC0415
+
+                kind = TwoWayRun
+            kind(home, secret, options, report, on_event, note, stop).run()
     except StateDamaged:
         raise
     except FetchmailError as error:

@@ -116,6 +116,7 @@ def world(tmp_path: Path, store: Store, server: Server, **settings: object) -> I
         "user": store.user,
         "maildir": str(tmp_path / "mail"),
         "timeout": 20.0,
+        "mode": "backup",
     }
     values |= settings
     before = os.environ.get("XDG_STATE_HOME")

@@ -1,0 +1,412 @@
+"""The two-way mode's changes at the server: moves, copies, uploads, flags, deletions; what became of each goes into the state.
+
+What a cut leaves is found again by looking: a message sent whose answer never came is recognised by its content, a deletion
+whose row is left shows as a message gone from both sides.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+from fetchmail_py.errors import ServerBusy, ServerRefused
+from fetchmail_py.model import DELETED, FLAG_TO_LETTER, NO_FLAGS, Flags, LineEnds, MailboxName, MessageKey, Pair, Stage, Uid
+from fetchmail_py.plan import push
+from fetchmail_py.plan.actions import Action
+from fetchmail_py.session import imap_store
+from fetchmail_py.store import content
+from fetchmail_py.store.maildir import LocalFile, letters_of
+from fetchmail_py.sync.imap_boxes import Box
+from fetchmail_py.wire.utf7 import printable
+
+if TYPE_CHECKING:
+    from fetchmail_py.sync.imap_execute import Execution
+
+WHOLE = 1024 * 1024
+"""Octets up to which a message is read before it is sent, so that it is certain what is sent."""
+DELETE_AT_ONCE = 1000
+_TRANSIENT = {"UNAVAILABLE", "INUSE", "LIMIT", "THROTTLED", "SERVERBUG", "OVERQUOTA"}
+
+
+class _Outgoing(NamedTuple):
+    """A message on its way up."""
+
+    row: Uid
+    key: MessageKey
+    flags: Flags
+
+
+class Push:
+    """One plan's changes at the server."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._run = execution.run_of
+        self._home = execution.home
+        self._state = execution.home.state
+        self._report = execution.run_of.report
+        self._session = execution.session
+        self._boxes = execution.boxes
+        self._merged: set[tuple[MailboxName, Uid]] = set()
+
+    # -- before downloads: moves and copies --------------------------------------------------------------------------
+
+    def moves(self, actions: Sequence[Action]) -> None:
+        """Messages that were moved or copied here."""
+        flags: dict[MailboxName, list[push.MergeFlags]] = defaultdict(list)
+        for action in actions:
+            if isinstance(action, push.MergeFlags):
+                flags[action.mailbox].append(action)
+            elif isinstance(action, push.MoveRemote):
+                going = set(action.uids)
+                self._merge(self._boxes[action.mailbox], [change for change in flags[action.mailbox] if change.uid in going])
+                self._guarded(self._boxes[action.mailbox], partial(self._move, action))
+            elif isinstance(action, push.CopyRemote):
+                self._guarded(self._boxes[action.to], partial(self._copy, action))
+
+    def _guarded(self, box: Box, work: Callable[[], None]) -> bool:
+        """Does it; a refusal stops this mailbox only."""
+        try:
+            work()
+        except ServerBusy:
+            raise
+        except ServerRefused as error:
+            if error.status == "BYE":
+                raise
+            self._run.fail(box, error)
+            return False
+        return True
+
+    def _open(self, box: Box) -> bool:
+        """Selects the mailbox for changes; where nothing may be changed, the next round plans with that."""
+        opened = imap_store.open_for_changes(self._session, box.name, box.uidvalidity)
+        if opened.read_only:
+            box.row.read_only = True
+            self._state.save_mailbox(box.row)
+        if opened.reason is not None:
+            box.unfinished = True
+            self._run.again = True
+            return False
+        if opened.look is not None and opened.look.permanent_flags is not None:
+            box.row.permanent_flags = " ".join(sorted(opened.look.permanent_flags))
+        return True
+
+    def _move(self, action: push.MoveRemote) -> None:
+        box, target = self._boxes[action.mailbox], self._boxes[action.to]
+        if not self._open(box):
+            return
+        self._home.commit()
+        copied = imap_store.move(self._session, box.name, box.uidvalidity, action.uids, target.name)
+        pairs = self._state.pairs_of(box.row.id, action.uids)
+        told = bool(copied.uids) and copied.uidvalidity == target.uidvalidity
+        taken = self._state.pairs_of(target.row.id, copied.uids.values()) if told else {}
+        for uid, key, flags in zip(action.uids, action.keys, action.flags, strict=True):
+            pair = pairs.get(uid)
+            if pair is None:
+                continue
+            new = copied.uids.get(uid) if told else None
+            if new is not None and new not in taken:
+                self._state.rebind(box.row.id, uid, target.row.id, new, pair.flags)
+                self._state.set_key(target.row.id, new, key)
+            else:
+                # Not told, or gone before it could be moved: the next look recognises it, or it goes up again.
+                self._state.send_over(box.row.id, uid, target.row.id, key, pair.flags)
+                self._run.again = True
+            file = target.strangers.pop(key, None)
+            if file is not None:
+                self._letters(target, key, file, flags)
+            self._report.moved_remote += 1
+        target.touched = True
+        self._home.save_keywords()
+        self._home.commit()
+
+    def _letters(self, box: Box, key: MessageKey, file: LocalFile, flags: Flags) -> None:
+        """Exactly these flags, with the letters that keywords have in this mailbox."""
+        wanted = letters_of(flags, self._home.keyword_letters(box.row, flags))
+        self._home.save_keywords()
+        remove = "".join(letter for letter in file.letters if letter not in wanted and (letter.islower() or letter in "DFPRST"))
+        if box.maildir.set_flags(key, file, add=wanted, remove=remove) is not None:
+            box.touched = True
+            self._home.barrier.created((box.maildir.new, box.maildir.cur))
+
+    def _copy(self, action: push.CopyRemote) -> None:
+        source, target = self._boxes[action.mailbox], self._boxes[action.to]
+        if not self._open(source):
+            return
+        self._home.commit()
+        uids = list(dict.fromkeys(action.uids))
+        copied = imap_store.copy(self._session, uids, target.name)
+        known = bool(copied.uids) and copied.uidvalidity == target.uidvalidity
+        base = self._state.pairs_of(source.row.id, uids)
+        for uid, row in zip(action.uids, action.rows, strict=True):
+            new = copied.uids.get(uid) if known else None
+            mine = self._state.pairs_of(target.row.id, [row]).get(row)
+            if mine is None:
+                continue
+            # A keyword's letter means something in one mailbox only: a copied file has those of its original.
+            there = base[uid].flags
+            flags = frozenset(mine.flags & FLAG_TO_LETTER.keys()) | frozenset(there - FLAG_TO_LETTER.keys())
+            if known and new is None:
+                self._run.again = True  # the original was gone before it could be copied: it goes up
+                continue
+            if new is None or self._state.pairs_of(target.row.id, [new]):
+                self._state.set_stage(target.row.id, [row], Stage.SENT)
+                self._run.again = True
+            else:
+                self._state.rebind(target.row.id, row, target.row.id, new, there)
+            file = self._execution.find(target, mine.key, mine)
+            if file is not None:
+                self._letters(target, mine.key, file, flags)
+            if flags != there:
+                self._run.again = True
+            self._report.uploaded += 1
+        target.touched = True
+        self._home.save_keywords()
+        self._home.commit()
+
+    # -- uploads -----------------------------------------------------------------------------------------------------
+
+    def uploads(self, actions: Sequence[Action]) -> None:
+        """Messages that only this side has."""
+        rows: dict[MailboxName, list[Uid]] = defaultdict(list)
+        for action in actions:
+            if isinstance(action, push.UploadAgain):
+                box = self._boxes[action.mailbox]
+                rows[action.mailbox] += self._state.unpair(box.row.id, [action.uid]).values()
+            elif isinstance(action, push.Upload):
+                rows[action.mailbox] += action.rows
+        self._home.commit()
+        for name, uids in rows.items():
+            box = self._boxes[name]
+            self._guarded(box, partial(self._upload, box, uids))
+
+    def _upload(self, box: Box, rows: Sequence[Uid]) -> None:
+        # What was recognised meanwhile, in a download, has a UID by now.
+        pairs = {uid: pair for uid, pair in self._state.pairs_of(box.row.id, rows).items() if pair.stage != Stage.SENT}
+        if not pairs:
+            return
+        if not box.uidvalidity:
+            box.unfinished = self._run.again = True
+            return
+        sent: dict[int, _Outgoing] = {}
+        uploads = self._outgoing(box, pairs, sent)
+        for lot in imap_store.append(self._session, box.name, uploads):
+            taken: list[Uid] = []
+            for upload, outcome in lot:
+                message = sent.pop(id(upload))
+                if outcome.refused is not None:
+                    self._refused(box, message, outcome.refused)
+                    continue
+                self._state.undefer(box.row.id, [message.key])
+                self._report.uploaded += 1
+                new = outcome.uid if outcome.uidvalidity == box.uidvalidity else None
+                if new is not None and new not in taken and not self._state.pairs_of(box.row.id, [new]):
+                    taken.append(new)
+                    self._state.rebind(box.row.id, message.row, box.row.id, new, message.flags)
+                else:
+                    self._state.set_stage(box.row.id, [message.row], Stage.SENT)
+                    self._run.again = True
+            self._home.commit()
+            self._run.stop.check()
+
+    def _outgoing(self, box: Box, pairs: dict[Uid, Pair], sent: dict[int, _Outgoing]) -> Iterator[imap_store.Upload]:
+        limit = _append_limit(self._session.capabilities)
+        storable = storable_flags(box.row.permanent_flags)
+        for row, key, wire, size, digest, line_ends, date in self._state.upload_facts(box.row.id, pairs):
+            pair = pairs[row]
+            file = self._execution.find(box, key, pair)
+            path = "" if file is None else box.maildir.path_of(file)
+            try:
+                if file is None:
+                    raise FileNotFoundError(path)
+                if line_ends == LineEnds.AS_RECEIVED:
+                    bare = content.bare_line_feeds(path)
+                    if bare:
+                        # Servers refuse these, or mend them themselves: then nobody knows what they made of it.
+                        wire, line_ends = size + bare, LineEnds.MIXED  # noqa: PLW2901
+                        self._state.set_wire(box.row.id, row, wire, line_ends)
+                        self._home.commit()
+                if date is None:
+                    date = int(os.stat(path).st_mtime)  # noqa: PLW2901
+                upload = self._prepared(path, wire, size, digest, line_ends)
+            except FileNotFoundError:
+                # Removed, or renamed to where the next look finds it.
+                self._state.forget(box.row.id, [row])
+                self._run.again = True
+                continue
+            if upload is None:
+                self._state.forget(box.row.id, [row])  # edited since it was read: the next look reads it anew
+                self._run.again = True
+                continue
+            if limit is not None and wire > limit:
+                self._state.defer(box.row.id, key, f"{wire} octets are more than the server takes ({limit})", time.time())
+                continue
+            flags = self._home.flags_known(box.row, file, pair.flags)
+            flags = frozenset(flag for flag in flags if storable is None or flag in storable)
+            ready = imap_store.Upload(flags, date, wire, upload)
+            sent[id(ready)] = _Outgoing(row, key, flags)
+            yield ready
+
+    def _prepared(self, path: str, wire: int, size: int, digest: bytes, line_ends: int) -> content.WireSource | None:
+        """Where the octets come from; None if the file is not what was read before."""
+        if size > WHOLE:
+            return content.WireSource(path, line_ends) if os.stat(path).st_size == size else None
+        with open(content.open_message(path), "rb") as file:
+            data = file.read()
+        if sha256(data).digest() != digest:
+            return None
+        source = content.WireSource(path, line_ends, data)
+        return source if sum(map(len, source())) == wire else None
+
+    def _refused(self, box: Box, message: _Outgoing, error: ServerRefused) -> None:
+        if isinstance(error, ServerBusy) or error.code in _TRANSIENT:
+            raise error
+        if error.code in {"TRYCREATE", "NONEXISTENT", "NOPERM", "READ-ONLY"}:
+            if error.code in {"NOPERM", "READ-ONLY"}:
+                box.row.read_only = True
+                self._run.again = box.unfinished = True
+                return
+            raise error
+        self._state.defer(box.row.id, message.key, f"not uploaded: {error.detail}", time.time())
+
+    # -- flags -------------------------------------------------------------------------------------------------------
+
+    def flags(self, actions: Iterable[Action]) -> None:
+        """Flags, both ways."""
+        by_box: dict[MailboxName, list[push.MergeFlags]] = defaultdict(list)
+        for action in actions:
+            if isinstance(action, push.MergeFlags) and (action.mailbox, action.uid) not in self._merged:
+                by_box[action.mailbox].append(action)
+        for name, changes in by_box.items():
+            box = self._boxes[name]
+            self._guarded(box, partial(self._merge, box, changes))
+
+    def _merge(self, box: Box, changes: Sequence[push.MergeFlags]) -> None:
+        if not changes:
+            return
+        self._merged.update((box.name, change.uid) for change in changes)
+        groups: dict[tuple[Flags, Flags], list[Uid]] = defaultdict(list)
+        for change in changes:
+            if change.add or change.remove:
+                groups[change.add, change.remove].append(change.uid)
+        failed: set[Uid] = set()
+        unstorable: Flags = NO_FLAGS
+        if groups:
+            if not self._open(box):
+                return
+            storable = storable_flags(box.row.permanent_flags)
+            if storable is not None:
+                unstorable = frozenset().union(*(add for add, _ in groups)) - storable
+                groups = _without(groups, unstorable)
+            stores = [imap_store.FlagStore(tuple(uids), add, remove) for (add, remove), uids in groups.items()]
+            for store, error in imap_store.store_flags(self._session, box.name, stores):
+                if error is None:
+                    self._report.flags_pushed += len(store.uids)
+                    continue
+                failed.update(store.uids)
+                box.unfinished = True
+                if isinstance(error, ServerBusy):
+                    raise error
+                if error.code in {"NOPERM", "READ-ONLY"}:
+                    box.row.read_only = True
+                self._run.note(f"{printable(box.name)}: flags of {len(store.uids)} messages were not taken: {error.detail}")
+        pairs = self._state.pairs_of(box.row.id, [change.uid for change in changes])
+        agreed = []
+        for change in changes:
+            pair = pairs.get(change.uid)
+            if pair is None or change.uid in failed:
+                continue
+            if change.pull and self._execution.set_flags(box, pair, change.here):
+                self._report.flags_pulled += 1
+            agreed.append((change.uid, change.agreed - (change.add & unstorable)))
+        self._state.set_flags(box.row.id, agreed)
+        # The names first: a row must never say what the directory does not have.
+        self._home.barrier.directories(())
+        self._home.commit()
+
+    # -- deletions ---------------------------------------------------------------------------------------------------
+
+    def deletions(self, actions: Iterable[Action]) -> None:
+        """What was deleted here goes at the server, to its trash or for good."""
+        for action in actions:
+            if isinstance(action, push.DeleteAtServer | push.TrashAtServer):
+                self._run.stop.check()
+                box = self._boxes[action.mailbox]
+                self._guarded(box, partial(self._delete, action, box))
+
+    def _delete(self, action: push.DeleteAtServer | push.TrashAtServer, box: Box) -> None:
+        for start in range(0, len(action.uids), DELETE_AT_ONCE):
+            uids = action.uids[start : start + DELETE_AT_ONCE]
+            if not self._open(box):
+                return
+            if isinstance(action, push.TrashAtServer):
+                self._to_trash(box, uids, action.to, marked=action.also_here)
+            else:
+                deleted = imap_store.delete(self._session, box.name, box.uidvalidity, uids)
+                if deleted.left:
+                    reason = deleted.reason or ""
+                    box.unfinished = True
+                    self._run.note(f"{printable(box.name)}: {len(deleted.left)} messages stay at the server: {reason}")
+                    return
+            if action.also_here:
+                self._files(box, uids)
+            self._state.forget(box.row.id, uids)
+            self._state.put(f"announced-there:{box.row.id}", None)
+            self._report.deleted_remote += len(uids)
+            self._home.barrier.directories(())
+            self._home.commit()
+
+    def _to_trash(self, box: Box, uids: tuple[Uid, ...], trash: MailboxName, *, marked: bool) -> None:
+        if marked:
+            # What lies in the trash marked \Deleted would be removed from there at once.
+            list(imap_store.store_flags(self._session, box.name, [imap_store.FlagStore(uids, NO_FLAGS, frozenset({DELETED}))]))
+        try:
+            imap_store.move(self._session, box.name, box.uidvalidity, uids, trash)
+        except ServerRefused as error:
+            if error.code not in {"TRYCREATE", "NONEXISTENT"}:
+                raise
+            imap_store.create(self._session, trash)
+            imap_store.move(self._session, box.name, box.uidvalidity, uids, trash)
+        self._run.again = True
+
+    def _files(self, box: Box, uids: Iterable[Uid]) -> None:
+        for pair in self._state.pairs_of(box.row.id, uids).values():
+            file = self._execution.find(box, pair.key, pair)
+            if file is not None and box.maildir.remove(pair.key, file):
+                self._report.deleted_local += 1
+                box.touched = True
+                self._home.barrier.created((box.maildir.new, box.maildir.cur))
+
+
+def _without(groups: dict[tuple[Flags, Flags], list[Uid]], flags: Flags) -> dict[tuple[Flags, Flags], list[Uid]]:
+    """The same without adding these flags."""
+    found: dict[tuple[Flags, Flags], list[Uid]] = defaultdict(list)
+    for (add, remove), uids in groups.items():
+        if add - flags or remove:
+            found[add - flags, remove] += uids
+    return found
+
+
+def storable_flags(permanent: str | None) -> Flags | None:
+    """The flags a mailbox can store, from its PERMANENTFLAGS; None: any, or not known."""
+    if permanent is None:
+        return None
+    words = frozenset(permanent.split())
+    return None if "\\*" in words or not words else words
+
+
+def _append_limit(capabilities: Iterable[str]) -> int | None:
+    """APPENDLIMIT (RFC 7889), where it is one for all mailboxes."""
+    for name in capabilities:
+        word, _, number = name.partition("=")
+        if word == "APPENDLIMIT" and number.isascii() and number.isdigit():
+            return int(number)
+    return None
+
+
+__all__ = ["Push", "storable_flags"]

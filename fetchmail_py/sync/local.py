@@ -1,0 +1,255 @@
+"""What changed here since the last run, for the two-way mode: flags, files gone, files new, mailboxes made or renamed.
+
+A hundred thousand names are compared with the state as sets; only what differs is looked at one by one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fetchmail_py.errors import StoreError
+from fetchmail_py.model import Delivered, Flags, LineEnds, MailboxName, MessageKey, Pair, Stage, Uid, flags_of
+from fetchmail_py.plan.twoway import Here
+from fetchmail_py.store import content
+from fetchmail_py.store.layout import MAILDIRPP, name_of
+from fetchmail_py.store.maildir import LocalFile, Maildir, split_name, tidy
+from fetchmail_py.store.state import MailboxRow
+from fetchmail_py.sync.home import Home
+from fetchmail_py.sync.imap_boxes import Box
+
+EDITED_AMONG = 2000
+"""Drafts are edited in place, under their names: so many files of such a mailbox are looked at in every run."""
+
+
+def look(home: Home, box: Box, *, contents: bool) -> None:
+    """Compares a mailbox's directory with the state; fills `here`, `strangers`, `pairs` and `signature` of the box.
+
+    `contents`: also whether files of pairs have another size now, which costs a look at each.
+    """
+    box.signature = box.maildir.signature()
+    changed, missing, strangers, sizes_of = _compare(home, box, contents=contents)
+    if missing:
+        # A mail reader renames while we read: absent is what was absent twice, with the directory at rest.
+        again = _keys(box.maildir)
+        if any(pair.key in again for pair in missing):
+            box.signature = box.maildir.signature()
+            changed, missing, strangers, sizes_of = _compare(home, box, contents=contents)
+    flags: dict[Uid, Flags] = {}
+    box.flags_here.clear()
+    for pair, file in changed:
+        found = home.flags_known(box.row, file, pair.flags)
+        if found != pair.flags:
+            if pair.uid < 0:
+                home.state.set_flags(box.row.id, [(pair.uid, found)])
+            else:
+                flags[pair.uid] = found
+        box.pairs[pair.uid] = pair
+    for pair in missing:
+        box.pairs[pair.uid] = pair
+    edited = _edited(home, box, sizes_of) if contents else frozenset()
+    box.strangers = strangers
+    box.here = Here(flags, frozenset(pair.uid for pair in missing), edited)
+
+
+def _compare(
+    home: Home, box: Box, *, contents: bool
+) -> tuple[list[tuple[Pair, LocalFile]], list[Pair], dict[MessageKey, LocalFile], dict[Uid, LocalFile]]:
+    new, cur = box.maildir.names()
+    suffixes: dict[str, bytes] = {}
+    rest: list[tuple[Uid, bytes, str, int]] = []
+    plain: dict[Uid, LocalFile] = {}
+    for row in home.state.rows(box.row.id):
+        uid, key, words, _ = row
+        suffix = suffixes.get(words)
+        if suffix is None:
+            suffix = suffixes[words] = b":2," + home.letters_known(box.row, flags_of(words)).encode("ascii")
+        name = key + suffix
+        if name in cur:
+            cur.remove(name)
+        elif not words and key in new:
+            new.remove(key)
+            name = b"new/" + key
+        else:
+            rest.append(row)
+            continue
+        if contents and uid > 0:
+            text = os.fsdecode(name)
+            plain[uid] = LocalFile("new", text[4:], "") if text.startswith("new/") else LocalFile("cur", text, "")
+    strangers: dict[MessageKey, LocalFile] = {}
+    for subdir, names in (("new", new), ("cur", cur)):
+        for octets in names:
+            name_text = os.fsdecode(octets)
+            if os.path.isfile(f"{box.maildir.path}/{subdir}/{name_text}"):
+                found, letters = split_name(name_text)
+                strangers[found] = LocalFile(subdir, name_text, tidy(letters))
+    changed: list[tuple[Pair, LocalFile]] = []
+    missing: list[Pair] = []
+    for uid, key, words, stage in rest:
+        pair = Pair(uid, MessageKey(key.decode("utf-8", "surrogatepass")), flags_of(words), stage)
+        file = strangers.pop(pair.key, None)
+        if file is None:
+            missing.append(pair)
+        else:
+            changed.append((pair, file))
+            if contents and uid > 0:
+                plain[uid] = file
+    return changed, missing, strangers, plain
+
+
+def _keys(maildir: Maildir) -> set[MessageKey]:
+    return {split_name(os.fsdecode(name))[0] for names in maildir.names() for name in names}
+
+
+def part_has_all(home: Home, box: Box) -> bool:
+    """Whether the one of new/ and cur/ that is there has every message the state knows."""
+    there: set[MessageKey] = set()
+    for directory in (box.maildir.new, box.maildir.cur):
+        if os.path.isdir(directory):
+            there |= {split_name(name)[0] for name in os.listdir(directory)}
+    return all(pair.key in there for pair in home.state.pairs(box.row.id).values())
+
+
+def _edited(home: Home, box: Box, files: Mapping[Uid, LocalFile]) -> frozenset[Uid]:
+    """Pairs whose file has another size or other octets than what was stored."""
+    found = set()
+    for message in home.state.known_messages(box.row.id):
+        file = files.get(message.uid)
+        if file is None or message.stage != Stage.PAIRED:
+            continue
+        try:
+            seen = os.stat(box.maildir.path_of(file), follow_symlinks=False)
+        except FileNotFoundError:
+            continue  # renamed or removed since it was listed: the next look has it
+        if seen.st_size != message.size:
+            found.add(message.uid)
+    return frozenset(found)
+
+
+def inspect(box: Box, file: LocalFile, key: MessageKey) -> tuple[Delivered, int] | None:
+    """A file that nothing is known of, read once: what it is, and its date (POSIX seconds). None if it is gone meanwhile."""
+    try:
+        seen = content.inspect(box.maildir.path_of(file))
+    except FileNotFoundError:
+        return None
+    wire, line_ends = (seen.size, LineEnds.AS_RECEIVED)
+    if not seen.has_cr and seen.lf_count:
+        wire, line_ends = seen.size + seen.lf_count, LineEnds.CRLF
+    return Delivered(key, wire, seen.size, seen.sha256, line_ends, seen.identity), seen.mtime
+
+
+def register(home: Home, box: Box, files: Mapping[MessageKey, Delivered], dates: Mapping[MessageKey, int]) -> None:
+    """Gives files that no row knows one without a UID: to be recognised at the server, or to go up."""
+    uid = home.state.next_unpaired_uid(box.row.id)
+    rows = []
+    for key in sorted(files):
+        flags = home.flags_of_file(box.row, box.strangers[key])
+        rows.append((uid, flags, dates[key], files[key]))
+        uid = Uid(uid - 1)
+    home.state.add_arriving(box.row.id, rows, stage=Stage.KEPT)
+
+
+# -- mailboxes -----------------------------------------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """A directory below `maildir` that is a Maildir."""
+
+    path: str
+    inode: int
+    """Of its `cur/`."""
+
+
+def places(root: str, layout: str) -> Iterator[Place]:
+    """Every Maildir below `root`, parents before what is below them."""
+    seen: set[tuple[int, int]] = set()
+
+    def visit(path: str) -> Iterator[Place]:
+        directory = f"{root}/{path}" if path else root
+        below = []
+        parts = set()
+        try:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.name in {"cur", "new", "tmp"}:
+                        parts.add(entry.name)
+                    elif entry.name.startswith(".") == (layout == MAILDIRPP) and entry.is_dir():
+                        below.append(entry.name)
+        except OSError as error:
+            raise StoreError.from_os_error(error, "looking for mailboxes", directory) from error
+        if {"cur", "new"} <= parts:
+            found = os.stat(f"{directory}/cur")
+            if (found.st_dev, found.st_ino) in seen:
+                return  # a link back to where we have been
+            seen.add((found.st_dev, found.st_ino))
+            yield Place(path, found.st_ino)
+        if layout == MAILDIRPP and path:
+            return
+        for name in sorted(below):
+            yield from visit(f"{path}/{name}" if path else name)
+
+    yield from visit("")
+
+
+@dataclass(frozen=True, slots=True)
+class RenamedHere:
+    """A mailbox whose directory has another name now."""
+
+    row: MailboxRow
+    path: str
+    name: MailboxName
+
+
+def renamed_here(
+    home: Home, rows: Iterable[MailboxRow], unknown: Collection[Place], name_for: Mapping[str, MailboxName]
+) -> list[RenamedHere]:
+    """Which directories that no row has are mailboxes whose own directory is gone: the same inode, and files that agree."""
+    found = []
+    left = {place.path: place for place in unknown if place.path in name_for}
+    for row in rows:
+        if row.name == "INBOX" or home.maildir(row).has_a_part():
+            continue
+        for path, place in list(left.items()):
+            if place.inode == row.inode and _agrees(home, row, path):
+                found.append(RenamedHere(row, path, name_for[path]))
+                del left[path]
+                break
+    return found
+
+
+def _agrees(home: Home, row: MailboxRow, path: str) -> bool:
+    """Whether a directory has files of a mailbox, if that had any: an inode alone may have been given out again."""
+    known = {key for _, key, _, _ in home.state.rows(row.id)}
+    if not known:
+        return True
+    maildir = Maildir(f"{home.root}/{path}", home.barrier)
+    return any(key.encode("utf-8", "surrogatepass") in known for key in _keys(maildir))
+
+
+def server_names(
+    home: Home, unknown: Iterable[Place], delimiter: str
+) -> tuple[dict[str, MailboxName], list[str]]:
+    """The mailbox that each directory is to be at the server, by path; and the paths that cannot be one."""
+    account = home.account
+    names: dict[str, MailboxName] = {}
+    odd = []
+    for place in unknown:
+        local = name_of(place.path, delimiter, layout=account.layout)
+        if local is None or not local:
+            odd.append(place.path)
+            continue
+        best = ""
+        for source, target in account.map.items():
+            if (local == target or local.startswith(target + delimiter)) and len(target) > len(account.map.get(best, "")):
+                best = source
+        name = MailboxName(best + local[len(account.map[best]) :]) if best else local
+        if not best and any(name == source or name.startswith(source + delimiter) for source in account.map):
+            odd.append(place.path)  # that name means another directory here
+            continue
+        names[place.path] = name
+    return names, odd
+
+
+__all__ = ["Place", "RenamedHere", "inspect", "look", "places", "register", "renamed_here", "server_names"]

@@ -1,0 +1,462 @@
+"""The two-way mode of IMAP: mailboxes, moves and messages of both sides, brought together in one plan (RFC 4549)."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from fetchmail_py.errors import SafetyStop, ServerRefused
+from fetchmail_py.model import FLAG_TO_LETTER, FORWARDED, Delivered, Flags, MailboxName, MessageKey, Pair, RemoteMailbox, Stage, Uid
+from fetchmail_py.plan import oneway, patterns, twoway
+from fetchmail_py.plan.actions import Action, Recognise
+from fetchmail_py.plan.push import CreateRemoteMailbox, RenameRemoteMailbox
+from fetchmail_py.session import imap_store
+from fetchmail_py.session.imap import ImapSession
+from fetchmail_py.store.maildir import Signature
+from fetchmail_py.sync import local
+from fetchmail_py.sync.imap import EXEMPT, ImapRun
+from fetchmail_py.sync.imap_boxes import Box
+from fetchmail_py.sync.imap_push import storable_flags
+from fetchmail_py.wire.utf7 import printable
+
+_KEYWORDLESS = frozenset(FLAG_TO_LETTER)
+
+
+class TwoWayRun(ImapRun):
+    """One run of one account in mode disconnected."""
+
+    _local_moves: list[twoway.LocalMove]
+    """Files moved here whose message is where it was at the server."""
+    _orphans: dict[tuple[MailboxName, Uid], tuple[twoway.LocalMove, Uid]]
+    """Files moved here whose message is gone from where it was: with the row that each has in its new place."""
+    _not_there: set[MailboxName]
+    """Dry run: mailboxes that are yet to be made at the server."""
+
+    # -- mailboxes ---------------------------------------------------------------------------------------------------
+
+    def places(self, session: ImapSession, listed: Sequence[RemoteMailbox], boxes: list[Box]) -> list[Action]:
+        """Mailboxes made or renamed here: the server follows, at once, so that they can be looked at as all others."""
+        self._local_moves, self._orphans, self._not_there = [], {}, set()
+        if self.options.mailboxes is not None or not os.path.isdir(self.home.root):
+            return []
+        account, state = self.account, self.home.state
+        rows = state.mailboxes()
+        paths = {row.path for row in rows.values()} | {box.row.path for box in boxes}
+        unknown = [place for place in local.places(self.home.root, account.layout) if place.path not in paths]
+        if not unknown:
+            return []
+        delimiters = Counter(box.delimiter for box in listed if box.delimiter)
+        delimiter = delimiters.most_common(1)[0][0] if delimiters else "/"
+        names, odd = local.server_names(self.home, unknown, delimiter)
+        for path in odd:
+            self.note(f"{path}: this folder's name is not that of a mailbox: it is left alone")
+        actions: list[Action] = []
+        there = {box.name for box in listed}
+        for entry in local.renamed_here(self.home, [box.row for box in boxes if not box.new], unknown, names):
+            if entry.name in there:
+                continue
+            actions.append(RenameRemoteMailbox(entry.row.name, entry.name))
+            names.pop(entry.path)
+            if self._rename_there(session, entry, boxes, delimiter):
+                there.add(entry.name)
+        for path, name in names.items():
+            found = RemoteMailbox(name, delimiter, frozenset())
+            if name in there or not patterns.wanted(found, account.mailboxes):
+                continue
+            if self._create_there(session, name):
+                actions.append(CreateRemoteMailbox(name))
+                row = state.add_mailbox(name, delimiter, path)
+                boxes.append(Box(found, row, self.home.maildir(row), new=True))
+        return actions
+
+    def _rename_there(self, session: ImapSession, entry: local.RenamedHere, boxes: list[Box], delimiter: str) -> bool:
+        old, row, state = entry.row.name, entry.row, self.home.state
+        if not self.options.dry_run:
+            self.home.begin_effects()
+            try:
+                imap_store.rename(session, old, entry.name)
+            except ServerRefused as error:
+                self._refused(error, old)
+                return False
+            self.report.moved_remote += 1
+            for box in boxes:
+                if box.row.id == row.id:
+                    box.remote = replace(box.remote, name=entry.name)
+                elif box.row.name.startswith(old + delimiter):
+                    # What is below it has another name at the server too.
+                    box.row.name = MailboxName(entry.name + box.row.name[len(old) :])
+                    box.remote = replace(box.remote, name=box.row.name)
+                    state.save_mailbox(box.row)
+            row.name = entry.name
+        row.path = entry.path
+        state.save_mailbox(row)
+        for box in boxes:
+            if box.row.id == row.id:
+                box.row = row
+                box.maildir = self.home.maildir(row)
+        self.home.commit()
+        return True
+
+    def _create_there(self, session: ImapSession, name: MailboxName) -> bool:
+        if self.options.dry_run:
+            self._not_there.add(name)
+            return True
+        self.home.begin_effects()
+        try:
+            imap_store.create(session, name)
+        except ServerRefused as error:
+            self._refused(error, name)
+            return False
+        return True
+
+    def _refused(self, error: ServerRefused, name: MailboxName) -> None:
+        """A mailbox that cannot be made or renamed stays as it is; the others go on."""
+        if error.status == "BYE":
+            raise error
+        error.mailbox = printable(name)
+        self.report.error = self.report.error or error
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def look_here(self, box: Box) -> None:
+        """Reads the mailbox's directory, unless nothing in it has changed since it was last read."""
+        row, maildir, state = box.row, box.maildir, self.home.state
+        if self.options.full:
+            row.read_only = False  # asked again
+        if box.new and not maildir.has_a_part():
+            return
+        if not maildir.exists() and not self._may_be_made(box):
+            return
+        drafts = "\\drafts" in box.remote.attributes or row.name.rpartition(box.remote.delimiter or "/")[2].lower() == "drafts"
+        contents = self.options.full or (drafts and state.count_present(row.id) <= local.EDITED_AMONG)
+        skip = row.signature is not None and self.home.trusted and not contents
+        if skip and row.signature is not None and maildir.unchanged_since(Signature(*row.signature)):
+            return
+        local.look(self.home, box, contents=contents)
+
+    def _may_be_made(self, box: Box) -> bool:
+        """Whether what is missing of a mailbox's directory may be made, so that it can be read now."""
+        row, maildir, state = box.row, box.maildir, self.home.state
+        known = state.count_present(row.id)
+        if box.new or (not known and row.inode is None):
+            if maildir.has_a_part() and not self.options.dry_run:
+                self.home.begin_effects()
+                maildir.create()
+            return maildir.exists()
+        if self.options.fresh:
+            state.forget(row.id, list(state.pairs(row.id)))
+            row.highestmodseq, row.settled, row.signature, row.inode = 0, False, None, None
+            state.save_mailbox(row)
+            return False
+        if maildir.has_a_part() and local.part_has_all(self.home, box):
+            # Some tools leave empty directories out when they copy: new/ is missing, and cur/ has everything.
+            if not self.options.dry_run:
+                self.home.begin_effects()
+                maildir.create()
+            return maildir.exists()
+        box.vanished = True
+        if maildir.has_a_part():
+            self.report.stops.append(
+                SafetyStop(
+                    f"half of its folder is missing: of new/ and cur/ there is only one; it had {known} messages",
+                    hint=f"restore {maildir.path}; or download it again: fetchmail-py sync {self.account.name} --fresh",
+                    mailbox=printable(box.name),
+                )
+            )
+            return False
+        self.note(
+            f"{printable(box.name)}: its folder is gone here; nothing is deleted at the server, and the mailbox is left alone "
+            "(--fresh downloads it again)"
+        )
+        # Its messages may lie in another mailbox now.
+        box.pairs = state.pairs(row.id)
+        box.here = twoway.Here(missing=frozenset(box.pairs))
+        return False
+
+    def looked_here(self, boxes: list[Box]) -> None:
+        """A file moved while we read may have been seen in neither place: what has changed meanwhile is read again."""
+        if not any(box.here is not None and box.here.missing and not box.vanished for box in boxes):
+            return
+        for box in boxes:
+            if box.vanished or not box.maildir.exists():
+                continue
+            seen = box.signature or (None if box.row.signature is None else Signature(*box.row.signature))
+            if seen is None or box.maildir.signature()[:2] != seen[:2]:
+                box.pairs = {}
+                local.look(self.home, box, contents=False)
+
+    def renumbered(self, box: Box) -> None:
+        """What was seen here was seen under the old numbers."""
+        if box.maildir.exists():
+            local.look(self.home, box, contents=False)
+
+    def looked(self, session: ImapSession, boxes: list[Box]) -> None:
+        """Files that are new here: moved, or to be recognised, or to go up."""
+        by_name = {box.name: box for box in boxes}
+        missing = [entry for box in boxes if box.here is not None for entry in self._missing(box)]
+        read: dict[tuple[MailboxName, MessageKey], tuple[Delivered, int]] = {}
+        moves = twoway.moved_here(missing, self._new_files(boxes, missing, read))
+        self._rights(session, boxes)
+        staying: set[tuple[MailboxName, MessageKey]] = set()
+        orphans = []
+        for move in moves:
+            source, target = by_name[move.source.mailbox], by_name[move.file.mailbox]
+            pair = move.source.pair
+            if source.row.read_only or target.row.read_only:
+                if target.row.read_only:
+                    self._without(source, [pair.uid])  # no deletion: the message has just moved out of our reach
+                continue
+            file = move.file._replace(flags=_flags_of_moved(move.file.flags, pair.flags))
+            move = twoway.LocalMove(move.source, file)  # noqa: PLW2901
+            if source.snapshot is not None and pair.uid in source.snapshot.gone:
+                orphans.append(move)
+                continue
+            self._local_moves.append(move)
+            staying.add((file.mailbox, file.key))
+            self._without(source, [pair.uid])
+        for box in boxes:
+            if box.strangers and not box.vanished:
+                self._register(box, {key for key in box.strangers if (box.name, key) not in staying}, read)
+        for move in orphans:
+            target = by_name[move.file.mailbox]
+            rows = {m.key: m.uid for m in self.home.state.known_messages(target.row.id, unpaired=True)}
+            if move.file.key in rows:
+                self._orphans[move.source.mailbox, move.source.pair.uid] = (move, rows[move.file.key])
+
+    def _missing(self, box: Box) -> Iterable[twoway.Missing]:
+        assert box.here is not None
+        for uid in box.here.missing:
+            pair = box.pairs[uid]
+            if uid > 0 and pair.stage == Stage.PAIRED:
+                known = self.home.state.known_message(box.row.id, uid)
+                if known is not None:
+                    yield twoway.Missing(box.name, pair, known.size, known.sha256)
+
+    def _new_files(
+        self,
+        boxes: Iterable[Box],
+        missing: Sequence[twoway.Missing],
+        read: dict[tuple[MailboxName, MessageKey], tuple[Delivered, int]],
+    ) -> list[twoway.NewFile]:
+        """The files that no row knows; read only where their names do not tell what they are."""
+        if not missing:
+            return []
+        names = {(entry.pair.key, entry.size) for entry in missing}
+        found = []
+        for box in boxes:
+            for key, file in box.strangers.items():
+                flags = self.home.flags_of_file(box.row, file)
+                try:
+                    size = os.stat(box.maildir.path_of(file), follow_symlinks=False).st_size
+                except FileNotFoundError:
+                    continue
+                digest = None
+                if (key, size) not in names:
+                    seen = local.inspect(box, file, key)
+                    if seen is None:
+                        continue
+                    read[box.name, key] = seen
+                    digest = seen[0].sha256
+                found.append(twoway.NewFile(box.name, key, flags, size, digest))
+        return found
+
+    def _without(self, box: Box, uids: Iterable[Uid]) -> None:
+        """These are not missing after all."""
+        assert box.here is not None
+        box.here = replace(box.here, missing=box.here.missing - set(uids))
+        for uid in uids:
+            if box.snapshot is None or uid not in box.snapshot.changed:
+                box.pairs.pop(uid, None)
+
+    def _register(
+        self, box: Box, keys: set[MessageKey], read: dict[tuple[MailboxName, MessageKey], tuple[Delivered, int]]
+    ) -> None:
+        delivered: dict[MessageKey, Delivered] = {}
+        dates: dict[MessageKey, int] = {}
+        for key in keys:
+            seen = read.get((box.name, key)) or local.inspect(box, box.strangers[key], key)
+            if seen is not None:
+                delivered[key], dates[key] = seen
+        local.register(self.home, box, delivered, dates)
+        for key in keys:
+            del box.strangers[key]
+
+    def _rights(self, session: ImapSession, boxes: Iterable[Box]) -> None:
+        """Asks what may be changed where something is to be changed, if the server can tell (RFC 4314)."""
+        asked = {
+            box.name: box
+            for box in boxes
+            if box.here is not None and not box.vanished and box.name not in self._not_there
+            and (box.strangers or box.here.flags or box.here.missing)
+        }  # fmt: skip
+        for name, rights in imap_store.my_rights(session, asked).items():
+            asked[name].row.read_only = not set(rights) & set("iwsted")
+
+    def compare(self, box: Box) -> None:
+        """What the mailbox needs."""
+        state, row = self.home.state, box.row
+        here = box.here or twoway.UNCHANGED
+        if here.edited:
+            self._edited(box, here.edited)
+            if box.snapshot is None:
+                box.pairs |= state.pairs_of(row.id, here.edited)
+        delta = twoway.compare(
+            box.name,
+            box.snapshot,
+            box.pairs,
+            here,
+            known=state.count_present(row.id),
+            retry=self.still_there(box),
+            exempt=bool(box.remote.attributes & EXEMPT),
+            trusted=self.home.trusted,
+            expunge=self.account.expunge,
+        )
+        delta.read_only = row.read_only
+        delta.storable = storable_flags(row.permanent_flags)
+        box.delta = delta
+
+    def _edited(self, box: Box, uids: Iterable[Uid]) -> None:
+        """Files with other content than what was stored: each gets a row of its own, and goes up; then the old one goes."""
+        state = self.home.state
+        known = {message.key for message in state.known_messages(box.row.id, unpaired=True)}
+        pairs = state.pairs_of(box.row.id, uids)
+        files = box.maildir.scan()
+        delivered, dates = {}, {}
+        for pair in pairs.values():
+            file = files.get(pair.key)
+            if file is None or pair.key in known:
+                continue
+            seen = local.inspect(box, file, pair.key)
+            if seen is not None:
+                delivered[pair.key], dates[pair.key] = seen
+                box.strangers[pair.key] = file
+        local.register(self.home, box, delivered, dates)
+        for key in delivered:
+            del box.strangers[key]
+        self.again = self.again or bool(delivered)
+
+    # -- planning ----------------------------------------------------------------------------------------------------
+
+    def may_have_moved(self, box: Box) -> Iterable[Pair]:
+        """Pairs gone from a mailbox at the server: their files are here, or were moved here too."""
+        if not isinstance(box.delta, twoway.Delta):
+            return
+        yield from box.delta.gone
+        yield from box.delta.raised
+        yield from (pair for pair in box.delta.lost if (box.name, pair.uid) in self._orphans)
+
+    def settled(self, box: Box, pair: Pair) -> None:
+        """A pair that was gone is there again under another UID."""
+        assert isinstance(box.delta, twoway.Delta)
+        for found in (box.delta.gone, box.delta.raised, box.delta.lost):
+            if pair in found:
+                found.remove(pair)
+
+    def plan(self, session: ImapSession, boxes: list[Box]) -> oneway.Plan:
+        """The plan of the account."""
+        state, account = self.home.state, self.account
+        for box in boxes:
+            if box.name in self._not_there and box.delta is None:
+                box.delta = twoway.Delta(box.name, 0)
+        recognised: list[tuple[Recognise, Flags]] = []
+        for box in boxes:
+            recognised += self._with_flags(box, self.recognise(session, box))
+        recognised_rows = {(action.mailbox, action.old_uid) for action, _ in recognised}
+        for handle, (move, row) in list(self._orphans.items()):
+            if (move.file.mailbox, row) in recognised_rows:
+                del self._orphans[handle]
+        back: list[Recognise] = []
+        moves = [self._as_here(boxes, move) for move in self.moves(session, boxes, back)]
+        by_name = {box.name: box for box in boxes}
+        for action in back:
+            recognised += self._with_flags(by_name[action.mailbox], [action])
+        orphans = [self._orphans[m.mailbox, m.pair.uid] for m in moves if (m.mailbox, m.pair.uid) in self._orphans]
+        for move, row in orphans:
+            state.forget(by_name[move.file.mailbox].row.id, [row])
+        for box in boxes:
+            if isinstance(box.delta, twoway.Delta):
+                self._unpaired(box, box.delta)
+        taken = {(action.mailbox, action.old_uid) for action, _ in recognised}
+        deltas = [box.delta for box in boxes if isinstance(box.delta, twoway.Delta)]
+        plan = twoway.plan_account(
+            deltas,
+            moves=moves,
+            local_moves=[*self._local_moves, *(move for move, _ in orphans)],
+            copies=self._copies(by_name, deltas, taken),
+            recognised=recognised,
+            max_delete=account.max_delete,
+            allowed_here=self.announced(boxes, "announced"),
+            allowed_there=self.announced(boxes, "announced-there"),
+            trash=self._trash(session, boxes),
+        )
+        self.stopped(boxes, plan)
+        return plan
+
+    def _with_flags(self, box: Box, actions: Iterable[Recognise]) -> list[tuple[Recognise, Flags]]:
+        """Each with the flags of its file."""
+        pairs = self.home.state.pairs_of(box.row.id, [action.old_uid for action in actions])
+        here = box.here.flags if box.here is not None else {}
+        return [(action, here.get(action.old_uid, pairs[action.old_uid].flags)) for action in actions]
+
+    def _as_here(self, boxes: Iterable[Box], move: oneway.Move) -> oneway.Move:
+        """The move with what was changed here on the way."""
+        box = next(box for box in boxes if box.name == move.mailbox)
+        orphan = self._orphans.get((move.mailbox, move.pair.uid))
+        here = orphan[0].file.flags if orphan is not None else (box.here or twoway.UNCHANGED).flags.get(move.pair.uid)
+        if here is None or here == move.pair.flags:
+            return move
+        return move._replace(here=twoway.merge(move.pair.flags, here, move.flags))
+
+    def _unpaired(self, box: Box, delta: twoway.Delta) -> None:
+        missing = box.here.missing if box.here is not None else frozenset()
+        for message in self.home.state.known_messages(box.row.id, unpaired=True):
+            if message.stage == Stage.KEPT and message.uid not in missing:
+                delta.unpaired.append(twoway.Unpaired(message.uid, message.key))
+
+    def _copies(
+        self, by_name: dict[MailboxName, Box], deltas: Iterable[twoway.Delta], taken: set[tuple[MailboxName, Uid]]
+    ) -> list[twoway.LocalCopy]:
+        """Unpaired files whose content the server has somewhere: it is copied there, not sent."""
+        state = self.home.state
+        waiting: dict[bytes, list[tuple[MailboxName, Uid]]] = {}
+        for delta in deltas:
+            rows = {entry.uid for entry in delta.unpaired if (delta.mailbox, entry.uid) not in taken}
+            if rows and not delta.read_only:
+                for message in state.known_messages(by_name[delta.mailbox].row.id, unpaired=True):
+                    if message.uid in rows:
+                        waiting.setdefault(message.sha256, []).append((delta.mailbox, message.uid))
+        if not waiting:
+            return []
+        by_id = {box.row.id: box for box in by_name.values()}
+        copies = []
+        for source in state.with_digests(waiting.keys()):
+            box = by_id.get(source.mailbox)
+            if box is None or box.vanished or not box.uidvalidity:
+                continue
+            if box.snapshot is not None and source.uid in box.snapshot.gone:
+                continue
+            copies += [twoway.LocalCopy(box.name, source.uid, to, row) for to, row in waiting.pop(source.sha256, ())]
+        return copies
+
+    def _trash(self, session: ImapSession, boxes: Iterable[Box]) -> MailboxName | None:
+        """Where deletions go at the server."""
+        trash = self.account.trash
+        if trash is not None and not trash.startswith("\\"):
+            return MailboxName(trash)
+        if trash is None and not quirk_gmail_archives(session):
+            return None
+        wanted = (trash or "\\Trash").lower()
+        return next((box.name for box in boxes if wanted in box.remote.attributes), None)
+
+
+def quirk_gmail_archives(session: ImapSession) -> bool:
+    """Gmail (X-GM-EXT-1) takes an EXPUNGE for "archive": only what is moved to its trash is deleted."""
+    return "X-GM-EXT-1" in session.capabilities
+
+
+def _flags_of_moved(file: Flags, base: Flags) -> Flags:
+    """The flags of a file that was moved: its keyword letters mean something in the mailbox it comes from only."""
+    system = file & (_KEYWORDLESS | {FORWARDED})
+    return frozenset(system | {flag for flag in base if flag not in _KEYWORDLESS})
