@@ -387,6 +387,7 @@ _IMAP: dict[str, Callable[[object, _Place], object]] = {
     "expunge": _truth,
 }
 _POP3: dict[str, Callable[[object, _Place], object]] = {"keep": _keep}
+_TWO_WAY = ("trash", "expunge")
 _KEYS = _COMMON | _IMAP | _POP3
 
 
@@ -410,6 +411,10 @@ def _account(name: str, table: Mapping[str, object], defaults: Mapping[str, obje
         # An account's own password replaces whatever way the defaults have of getting one.
         if key not in values and (key in _COMMON or key in own) and not (has_source and key in _SOURCES):
             values[key] = _converted(key, value, _Place(file, f"defaults.{key}"))
+    if values.get("mode", "disconnected") != "disconnected":
+        for key in _TWO_WAY:
+            if key not in table:
+                values.pop(key, None)  # of the defaults: meant for other accounts
     if "provider" in table and "host" not in table:
         values.pop("host", None)  # the account's own provider names another than the defaults
     _fill_in(values, where, file)
@@ -449,7 +454,7 @@ def _fill_in(values: dict[str, object], where: str, file: str | None) -> None:
 def _check_together(values: Mapping[str, object], where: str, file: str | None) -> None:
     """Combinations that cannot be."""
     if values.get("mode", "disconnected") != "disconnected":
-        for key in ("trash", "expunge"):
+        for key in _TWO_WAY:
             if key in values:
                 raise ConfigError(
                     f'has no meaning in mode "{values["mode"]}"', file=file, key=f"{where}.{key}",

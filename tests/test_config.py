@@ -24,6 +24,10 @@ def one(**changes: object) -> Config:
 def test_defaults_of_an_account() -> None:
     account = one().accounts["a"]
     assert (account.protocol, account.port, account.tls, account.auth) == ("imap", 993, "implicit", "auto")
+    plain = parse({"accounts": {"a": {key: value for key, value in IMAP.items() if key != "mode"}}}, None).accounts["a"]
+    assert (plain.mode, plain.trash, plain.expunge) == ("disconnected", None, False)
+    mixed = parse({"defaults": {"trash": "Trash"}, "accounts": {"a": IMAP}}, None).accounts["a"]
+    assert (mixed.mode, mixed.trash) == ("mirror", None)
     assert (account.timeout, account.mailboxes, account.max_delete, account.connections) == (60.0, ("*",), 0.5, None)
     pop3 = parse({"accounts": {"p": POP3}}, None).accounts["p"]
     assert (pop3.port, pop3.keep) == (995, 0.0)
@@ -68,12 +72,12 @@ def test_keep(keep: str, seconds: float | None) -> None:
         ({"max_delete": "150%"}, "accounts.a.max_delete", "100%"),
         ({"max_delete": "nan%"}, "accounts.a.max_delete", "share"),
         ({"max_delete": 0.5}, "accounts.a.max_delete", "share"),
-        ({"mode": "disconnected"}, "accounts.a.mode", "not in this version"),
-        ({"mode": "both"}, "accounts.a.mode", "backup, mirror, offline"),
+        ({"mode": "both"}, "accounts.a.mode", "disconnected, mirror, backup, offline"),
         ({"mailboxes": "INBOX"}, "accounts.a.mailboxes", "list"),
         ({"map": {"a": "x", "b": "x"}}, "accounts.a.map", "one-to-one"),
         ({"keep": "0"}, "accounts.a.keep", "no meaning for imap"),
-        ({"trash": "Trash"}, "accounts.a.trash", "not in this version"),
+        ({"mode": "backup", "trash": "Trash"}, "accounts.a.trash", "no meaning in mode"),
+        ({"poll": "10m"}, "accounts.a.poll", "not in this version"),
         ({"password": "a", "password_file": "b"}, "accounts.a.password", "both set"),
         ({"auth": "external"}, "accounts.a.auth", "client_cert"),
         ({"auth": "apop"}, "accounts.a.auth", "POP3"),
@@ -102,7 +106,7 @@ def test_an_error_names_file_key_and_what_is_allowed(changes: dict[str, object],
     assert words in f"{caught.value.detail} {caught.value.hint}"
 
 
-@pytest.mark.parametrize("missing", ["host", "user", "maildir", "mode"])
+@pytest.mark.parametrize("missing", ["host", "user", "maildir"])
 def test_what_is_required(missing: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse({"accounts": {"a": {key: value for key, value in IMAP.items() if key != missing}}}, "f")
@@ -215,7 +219,7 @@ class TestUrl:
         account, found = account_from_url(url, "/b")
         assert (account.protocol, account.tls, account.port, account.user) == (protocol, tls, port, user)
         assert found == mailbox
-        assert account.mode == "backup"
+        assert account.mode == "backup" or protocol == "pop3"
         assert account.keep is None or protocol == "imap"
 
     @pytest.mark.parametrize(
@@ -258,6 +262,7 @@ class TestSample:
             (key, value), *_ = tomllib.loads(line).items()
             base = POP3 if key == "keep" else IMAP
             more = {"client_cert": "/c"} if key == "client_key" else {}
+            more |= {"mode": "disconnected"} if key in {"trash", "expunge"} else {}
             parse({"accounts": {"a": base | {key: value} | more}}, "sample")
 
 

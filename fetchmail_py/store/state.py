@@ -162,7 +162,9 @@ class StateDb:
                 if os.path.exists(path):
                     from urllib.parse import quote  # noqa: PLC0415 - only a dry run needs it
 
-                    source = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=60)
+                    # Nobody else is at work here, and without a log the file is all there is: then a reader leaves no trace.
+                    how = "mode=ro" if os.path.exists(path + "-wal") else "immutable=1"
+                    source = sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, timeout=60)
                     try:
                         source.backup(connection)
                     finally:

@@ -87,7 +87,14 @@ def _compare(
                 strangers[found] = LocalFile(subdir, name_text, tidy(letters))
     changed: list[tuple[Pair, LocalFile]] = []
     missing: list[Pair] = []
+    shared: set[bytes] = set()
+    if any(uid < 0 for uid, *_ in rest):
+        # A file that was edited has two rows, until the server has taken the new content and given up the old.
+        left = {uid for uid, *_ in rest}
+        shared = {key for uid, key, _, _ in home.state.rows(box.row.id) if uid not in left}
     for uid, key, words, stage in rest:
+        if uid < 0 and key in shared:
+            continue
         pair = Pair(uid, MessageKey(key.decode("utf-8", "surrogatepass")), flags_of(words), stage)
         file = strangers.pop(pair.key, None)
         if file is None:

@@ -335,7 +335,7 @@ class TwoWayRun(ImapRun):
         local.register(self.home, box, delivered, dates)
         for key in delivered:
             del box.strangers[key]
-        self.again = self.again or bool(delivered)
+        self.again = True  # once the new one is known by its UID, the old one goes
 
     # -- planning ----------------------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ ENTRIES = (MaildropEntry(1, b"\xff<", 100), MaildropEntry(2, None, 50))
         (
             MoveLocal(BOX, Uid(1), KEY, MailboxName("To"), Uid(2), NO_FLAGS),
             "Box: move UID 1 here to To",
-            {"mailbox": "Box", "uid": 1, "key": "k", "to": "To", "to_uid": 2, "flags": []},
+            {"mailbox": "Box", "uid": 1, "key": "k", "to": "To", "to_uid": 2, "flags": [], "found_in": None, "here": None},
         ),
         (
             SetLocalFlags(BOX, Uid(1), KEY, frozenset({"\\Seen", "$X"})),

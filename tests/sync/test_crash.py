@@ -148,6 +148,31 @@ def offline(found: World) -> None:
     found.settings(mode="offline")
 
 
+def changes_on_both_sides(found: World) -> None:
+    """Everything is here, then on both sides: new mail, flags, moves, deletions; a folder made and one renamed here."""
+    found.settings(mode="disconnected", expunge=False)
+    found.store.create("Old")
+    found.store.append(mails(1, seed=5)[0], "Old")
+    found.sync()
+    here = {path.read_bytes().replace(b"\n", b"\r\n"): path for path in found.files().values()}
+    paths = [here[data] for _, data in sorted(found.store.contents().items())]
+    archive = found.maildir / BOXES[1]
+    paths[0].rename(paths[0].parent.parent / "cur" / f"{paths[0].name.partition(':')[0]}:2,FS")
+    paths[1].rename(archive / "cur" / "1700000001.moved.here:2,S")
+    (archive / "cur" / "1700000002.copied.here:2,S").write_bytes(paths[2].read_bytes())
+    (archive / "new" / "1700000003.new.here").write_bytes(b"Subject: up\nMessage-ID: <up@here>\n\nup\n")
+    (archive / "new" / "1700000004.new.here").write_bytes(b"Subject: without identity\n\nup\n")
+    deleted = next(iter(found.files(BOXES[1]).values()))
+    deleted.unlink()
+    for part in ("cur", "new", "tmp"):
+        (found.maildir / "Made" / part).mkdir(parents=True)
+    (found.maildir / "Old").rename(found.maildir / "Renamed")
+    found.store.move(4, "INBOX", BOXES[1])
+    found.store.expunge([5])
+    found.store.set_flags(3, ["\\Answered"])
+    found.store.append(b"Subject: new\r\n\r\nnew\r\n", flags=["$Label2"])
+
+
 def download_and_delete(found: World) -> None:
     """POP3 as it is by default."""
     found.settings(keep=0.0)
@@ -161,6 +186,7 @@ IMAP = [first_backup, mirror_of_changes, new_uidvalidity, renamed_mailbox, offli
     ("kind", "prepare"),
     [("imap", prepare) for prepare in IMAP]
     + [("bare imap", prepare) for prepare in (first_backup, mirror_of_changes, offline)]
+    + [(kind, changes_on_both_sides) for kind in ("imap", "bare imap")]
     + [("pop3", download_and_delete), ("pop3 without uidl", download_and_delete)],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
