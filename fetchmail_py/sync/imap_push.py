@@ -117,7 +117,7 @@ class Push:
                 # Not told, or gone before it could be moved: the next look recognises it, or it goes up again.
                 self._state.send_over(box.row.id, uid, target.row.id, key, pair.flags)
                 self._run.again = True
-            file = target.strangers.pop(key, None)
+            file = target.strangers.pop(key, None) or self._execution.find(target, key, None)
             if file is not None:
                 self._letters(target, key, file, flags)
             self._report.moved_remote += 1

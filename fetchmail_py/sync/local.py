@@ -212,27 +212,28 @@ class RenamedHere:
 def renamed_here(
     home: Home, rows: Iterable[MailboxRow], unknown: Collection[Place], name_for: Mapping[str, MailboxName]
 ) -> list[RenamedHere]:
-    """Which directories that no row has are mailboxes whose own directory is gone: the same inode, and files that agree."""
+    """Which directories that no row has are mailboxes whose own directory is gone: the same inode, or most of the files."""
     found = []
     left = {place.path: place for place in unknown if place.path in name_for}
     for row in rows:
         if row.name == "INBOX" or home.maildir(row).has_a_part():
             continue
         for path, place in list(left.items()):
-            if place.inode == row.inode and _agrees(home, row, path):
+            if _is_the_same(home, row, place):
                 found.append(RenamedHere(row, path, name_for[path]))
                 del left[path]
                 break
     return found
 
 
-def _agrees(home: Home, row: MailboxRow, path: str) -> bool:
-    """Whether a directory has files of a mailbox, if that had any: an inode alone may have been given out again."""
+def _is_the_same(home: Home, row: MailboxRow, place: Place) -> bool:
+    """Whether a directory is that of a mailbox. An inode may have been given out again, and a restored folder has another."""
     known = {key for _, key, _, _ in home.state.rows(row.id)}
     if not known:
-        return True
-    maildir = Maildir(f"{home.root}/{path}", home.barrier)
-    return any(key.encode("utf-8", "surrogatepass") in known for key in _keys(maildir))
+        return place.inode == row.inode
+    maildir = Maildir(f"{home.root}/{place.path}", home.barrier)
+    common = sum(key.encode("utf-8", "surrogatepass") in known for key in _keys(maildir))
+    return common > 0 if place.inode == row.inode else 2 * common > len(known)
 
 
 def server_names(

@@ -31,6 +31,9 @@ class TwoWayRun(ImapRun):
     """Files moved here whose message is where it was at the server."""
     _orphans: dict[tuple[MailboxName, Uid], tuple[twoway.LocalMove, Uid]]
     """Files moved here whose message is gone from where it was: with the row that each has in its new place."""
+    _tentative: list[tuple[twoway.LocalMove, Uid]]
+    """Files moved here whose message may have been copied at the server by a run that was cut before it could delete the
+    original; with the row that each has in its new place."""
     _not_there: set[MailboxName]
     """Dry run: mailboxes that are yet to be made at the server."""
 
@@ -38,7 +41,7 @@ class TwoWayRun(ImapRun):
 
     def places(self, session: ImapSession, listed: Sequence[RemoteMailbox], boxes: list[Box]) -> list[Action]:
         """Mailboxes made or renamed here: the server follows, at once, so that they can be looked at as all others."""
-        self._local_moves, self._orphans, self._not_there = [], {}, set()
+        self._local_moves, self._orphans, self._tentative, self._not_there = [], {}, [], set()
         if self.options.mailboxes is not None or not os.path.isdir(self.home.root):
             return []
         account, state = self.account, self.home.state
@@ -201,6 +204,8 @@ class TwoWayRun(ImapRun):
         self._rights(session, boxes)
         staying: set[tuple[MailboxName, MessageKey]] = set()
         orphans = []
+        atomic = bool(session.capabilities & {"MOVE", "IMAP4REV2"})
+        tentative = []
         for move in moves:
             source, target = by_name[move.source.mailbox], by_name[move.file.mailbox]
             pair = move.source.pair
@@ -213,17 +218,28 @@ class TwoWayRun(ImapRun):
             if source.snapshot is not None and pair.uid in source.snapshot.gone:
                 orphans.append(move)
                 continue
-            self._local_moves.append(move)
-            staying.add((file.mailbox, file.key))
             self._without(source, [pair.uid])
+            if not atomic and _has_new(target):
+                tentative.append(move)
+            else:
+                self._local_moves.append(move)
+                staying.add((file.mailbox, file.key))
         for box in boxes:
             if box.strangers and not box.vanished:
                 self._register(box, {key for key in box.strangers if (box.name, key) not in staying}, read)
+        rows = {
+            (name, known.key): known.uid
+            for name in {move.file.mailbox for move in (*orphans, *tentative)}
+            for known in self.home.state.known_messages(by_name[name].row.id, unpaired=True)
+        }
         for move in orphans:
-            target = by_name[move.file.mailbox]
-            rows = {m.key: m.uid for m in self.home.state.known_messages(target.row.id, unpaired=True)}
-            if move.file.key in rows:
-                self._orphans[move.source.mailbox, move.source.pair.uid] = (move, rows[move.file.key])
+            row = rows.get((move.file.mailbox, move.file.key))
+            if row is not None:
+                self._orphans[move.source.mailbox, move.source.pair.uid] = (move, row)
+        for move in tentative:
+            row = rows.get((move.file.mailbox, move.file.key))
+            if row is not None:
+                self._tentative.append((move, row))
 
     def _missing(self, box: Box) -> Iterable[twoway.Missing]:
         assert box.here is not None
@@ -357,6 +373,7 @@ class TwoWayRun(ImapRun):
     def plan(self, session: ImapSession, boxes: list[Box]) -> oneway.Plan:
         """The plan of the account."""
         state, account = self.home.state, self.account
+        by_name = {box.name: box for box in boxes}
         for box in boxes:
             if box.name in self._not_there and box.delta is None:
                 box.delta = twoway.Delta(box.name, 0)
@@ -367,9 +384,15 @@ class TwoWayRun(ImapRun):
         for handle, (move, row) in list(self._orphans.items()):
             if (move.file.mailbox, row) in recognised_rows:
                 del self._orphans[handle]
+        for move, row in self._tentative:
+            source = by_name[move.source.mailbox]
+            if (move.file.mailbox, row) not in recognised_rows:
+                state.forget(by_name[move.file.mailbox].row.id, [row])
+                self._local_moves.append(move)
+            elif isinstance(source.delta, twoway.Delta):
+                source.delta.removed.append(move.source.pair)  # copied already: what is left of the move is to delete
         back: list[Recognise] = []
         moves = [self._as_here(boxes, move) for move in self.moves(session, boxes, back)]
-        by_name = {box.name: box for box in boxes}
         for action in back:
             recognised += self._with_flags(by_name[action.mailbox], [action])
         orphans = [self._orphans[m.mailbox, m.pair.uid] for m in moves if (m.mailbox, m.pair.uid) in self._orphans]
@@ -454,6 +477,11 @@ class TwoWayRun(ImapRun):
 def quirk_gmail_archives(session: ImapSession) -> bool:
     """Gmail (X-GM-EXT-1) takes an EXPUNGE for "archive": only what is moved to its trash is deleted."""
     return "X-GM-EXT-1" in session.capabilities
+
+
+def _has_new(box: Box) -> bool:
+    """Whether the server has messages in the mailbox that the state does not know."""
+    return box.snapshot is not None and any(uid not in box.pairs for uid in box.snapshot.changed)
 
 
 def _flags_of_moved(file: Flags, base: Flags) -> Flags:
