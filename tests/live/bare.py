@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from io import BufferedReader
 from queue import SimpleQueue
@@ -18,10 +18,11 @@ from typing import NamedTuple, Self
 
 KEPT = frozenset({"IMAP4REV1", "AUTH=PLAIN"})
 
-_COMMANDS = frozenset(
-    "CAPABILITY NOOP LOGOUT AUTHENTICATE LOGIN SELECT EXAMINE CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE LIST LSUB STATUS "
-    "APPEND CHECK CLOSE EXPUNGE SEARCH FETCH STORE COPY".split()
-) | {"UID SEARCH", "UID FETCH", "UID STORE", "UID COPY"}
+_COMMANDS = frozenset({
+    "CAPABILITY", "NOOP", "LOGOUT", "AUTHENTICATE", "LOGIN", "SELECT", "EXAMINE", "CREATE", "DELETE", "RENAME", "SUBSCRIBE",
+    "UNSUBSCRIBE", "LIST", "LSUB", "STATUS", "APPEND", "CHECK", "CLOSE", "EXPUNGE", "SEARCH", "FETCH", "STORE", "COPY",
+    "UID SEARCH", "UID FETCH", "UID STORE", "UID COPY",
+})  # fmt: skip
 """The commands of RFC 3501 without STARTTLS."""
 
 _LATER_COMMANDS = {
@@ -72,9 +73,10 @@ _RULES = (
     _rule("STORE,UID STORE", r"\bUNCHANGEDSINCE\b", "CONDSTORE QRESYNC"),
 )
 
-_CODES = frozenset(
-    "ALERT BADCHARSET CAPABILITY PARSE PERMANENTFLAGS READ-ONLY READ-WRITE TRYCREATE UIDNEXT UIDVALIDITY UNSEEN".split()
-)
+_CODES = frozenset({
+    "ALERT", "BADCHARSET", "CAPABILITY", "PARSE", "PERMANENTFLAGS", "READ-ONLY", "READ-WRITE", "TRYCREATE", "UIDNEXT",
+    "UIDVALIDITY", "UNSEEN",
+})  # fmt: skip
 """The response codes of RFC 3501; all others are taken out, except those of capabilities that are allowed."""
 _LATER_CODES = {
     "APPENDUID": "UIDPLUS",
@@ -116,14 +118,16 @@ class Bare:
         self._listener = socket.create_server((self.host, 0))
         self.port = int(self._listener.getsockname()[1])
         self._connections: list[_Connection] = []
+        self._thread = threading.Thread(target=self._accept, daemon=True)
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # a close alone does not wake who waits in accept
+        self._thread.join()
         self._listener.close()
         for connection in self._connections:
             connection.close()
@@ -135,16 +139,16 @@ class Bare:
             except OSError:
                 return
             server = socket.create_connection(("127.0.0.1", self._server_port))
-            connection = _Connection(self, client, server)
-            self._connections.append(connection)
-            connection.start()
+            self._connections.append(_Connection(self, client, server))
 
     def objection(self, command: str, arguments: bytes) -> bool:
         """Whether a line of a command holds what is not allowed."""
         if command not in _COMMANDS and _LATER_COMMANDS.get(command) not in self.allowed:
             return True
         literal = _LITERAL.search(arguments)
-        if literal is not None and ((literal[3] and "LITERAL+" not in self.allowed) or (literal[1] and "BINARY" not in self.allowed)):
+        if literal is not None and literal[3] and "LITERAL+" not in self.allowed:
+            return True
+        if literal is not None and literal[1] and "BINARY" not in self.allowed:
             return True
         text = _QUOTED.sub(b'""', arguments).decode("latin-1").upper()
         return any(
@@ -189,23 +193,30 @@ class _Connection:
         self._said: SimpleQueue[bytes] = SimpleQueue()
         """From the server: "+", and the tag of each command that is answered; nothing (b"") at the end."""
 
-    def start(self) -> None:
-        """Both directions, each in a thread of its own."""
-        for target in (self._commands, self._answers):
-            threading.Thread(target=self._run, args=(target,), daemon=True).start()
+        self._threads = [
+            threading.Thread(target=self._run, args=(target,), daemon=True) for target in (self._commands, self._answers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
-        """Ends the connection on both sides; may be called again."""
+        """Ends the connection on both sides."""
+        self._end()
+        for thread in self._threads:
+            thread.join()
+        self._client.close()
+        self._server.close()
+
+    def _end(self) -> None:
         for each in (self._client, self._server):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         self._said.put(b"")
 
-    def _run(self, target: object) -> None:
-        assert callable(target)
+    def _run(self, target: Callable[[], None]) -> None:
         with suppress(OSError):  # either side may go at any time
             target()
-        self.close()
+        self._end()
 
     # What the client says
 
@@ -223,27 +234,62 @@ class _Connection:
         command = verb.decode("latin-1").upper()
         shown = command if command in {"LOGIN", "AUTHENTICATE"} else rest.decode("latin-1").rstrip("\r\n")
         part = arguments + b"\r\n"
-        literals = 0
+        literals = messages = 0
         while True:
-            # A second message after the first one's literal.
-            several = command == "APPEND" and literals > 0 and _LITERAL.search(part) is not None and self._is_second(line)
-            if self._bare.objection(command, part) or several:
+            literal = _LITERAL.search(part)
+            # The only literal of APPEND that is no message is a mailbox name, and it comes first, alone.
+            messages += command == "APPEND" and literal is not None and (literals > 0 or literal.start() > 0)
+            several = messages > 1 and "MULTIAPPEND" not in self._bare.allowed
+            if several or self._bare.objection(command, part):
                 self._bare.refused.append(shown)
                 # The server itself is given something to refuse, so that its answer comes in its turn.
                 self._server.sendall(b" ((\r\n" if literals else tag + b" XREFUSED\r\n")
-                self._skip(reader, part)
+                _skip(reader, part)
                 return
             self._server.sendall(line)
-            literal = _LITERAL.search(part)
             if literal is None:
                 break
             literals += 1
             if not literal[3] and not self._may_go_on(tag):
                 return
-            self._relay(reader, self._server, int(literal[2]))
-            self._was_message = command == "APPEND" and (b'"' in part or b"(" in part or literals > 1 or not part.startswith(b"{"))
+            _relay(reader, self._server, int(literal[2]))
             line = part = reader.readline()
         self._bare.commands.append(shown)
         if command in {"AUTHENTICATE", "IDLE"}:
             while self._may_go_on(tag):
                 self._server.sendall(reader.readline())
+
+    def _may_go_on(self, tag: bytes) -> bool:
+        """Whether the server asks for more; False: it has answered the command, or is gone."""
+        while said := self._said.get():
+            if said in {b"+", tag}:
+                return said == b"+"
+        return False
+
+    # What the server says
+
+    def _answers(self) -> None:
+        with self._server.makefile("rb") as reader:
+            while line := reader.readline():
+                self._client.sendall(self._bare.answer(line))
+                tag, _, _ = line.partition(b" ")
+                if tag.rstrip() != b"*":
+                    self._said.put(tag.rstrip())
+                elif _STATUS.match(line) is None:
+                    while (literal := _LITERAL.search(line)) is not None:
+                        _relay(reader, self._client, int(literal[2]))
+                        line = reader.readline()
+                        self._client.sendall(line)
+
+
+def _relay(reader: BufferedReader, to: socket.socket, octets: int) -> None:
+    while octets and (data := reader.read1(min(octets, 65536))):
+        to.sendall(data)
+        octets -= len(data)
+
+
+def _skip(reader: BufferedReader, part: bytes) -> None:
+    """Reads what a client sends with a refused command without waiting for leave."""
+    while (literal := _LITERAL.search(part)) is not None and literal[3]:
+        reader.read(int(literal[2]))
+        part = reader.readline()
