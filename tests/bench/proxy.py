@@ -1,7 +1,7 @@
 """A loopback proxy that adds to the round trip and counts the times a client waited for an answer.
 
-`python -m tests.bench.proxy PORT MILLISECONDS` listens on a port of its own, which it prints, and prints the count of the last
-connection's round trips for each line on standard input.
+`python -m tests.bench.proxy PORT MILLISECONDS [MEGABITS]` listens on a port of its own, which it prints. For each line on standard
+input it prints the count of the last connection's round trips, and the octets of all connections both ways.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ import time
 class Link:
     """One connection, each direction delayed by half of what is added."""
 
-    def __init__(self, client: socket.socket, port: int, delay: float) -> None:
+    octets = 0
+    """Of all connections."""
+
+    def __init__(self, client: socket.socket, port: int, delay: float, rate: float) -> None:
+        self._rate = rate
+        """Octets a second each way; 0: as many as will go."""
         self.turns = 1
         """The connection itself is one round trip."""
         self._waiting = False
@@ -34,7 +39,7 @@ class Link:
         data = b"."
         while data:
             try:
-                data = source.recv(1 << 18)
+                data = source.recv(1 << 18 if not self._rate else 8192)
             except OSError:
                 data = b""
             if speaks and data:
@@ -42,6 +47,7 @@ class Link:
             elif data and self._waiting:
                 self.turns += 1
                 self._waiting = False
+            Link.octets += len(data)
             pipe.put((time.monotonic() + delay, data))
 
     def _write(self, sink: socket.socket, pipe: queue.Queue[tuple[float, bytes]]) -> None:
@@ -53,11 +59,14 @@ class Link:
                     sink.shutdown(socket.SHUT_WR)
                     return
                 sink.sendall(data)
+                if self._rate:
+                    time.sleep(len(data) / self._rate)
 
 
 def main() -> None:
     """Serves until standard input ends."""
     port, milliseconds = int(sys.argv[1]), float(sys.argv[2])
+    rate = float(sys.argv[3]) * 1e6 / 8 if len(sys.argv) > 3 else 0.0
     links: list[Link] = []
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     print(listener.getsockname()[1], flush=True)
@@ -65,11 +74,11 @@ def main() -> None:
     def accept() -> None:
         while True:
             client, _ = listener.accept()
-            links.append(Link(client, port, milliseconds / 2000))
+            links.append(Link(client, port, milliseconds / 2000, rate))
 
     threading.Thread(target=accept, daemon=True).start()
     for _ in sys.stdin:
-        print(links[-1].turns if links else 0, flush=True)
+        print(links[-1].turns if links else 0, Link.octets, flush=True)
 
 
 if __name__ == "__main__":
