@@ -62,6 +62,7 @@ def test_only_what_rfc_3501_has_is_shown(bare: Bare, dovecot: Dovecot, user: str
         assert not any(word in b"".join(lines) for word in (b"HIGHESTMODSEQ", b"MAILBOXID", b"CLOSED"))
         assert b"* 2 EXISTS\r\n" in lines
         assert ask(client, b'LIST "" Trash')[0] == b'* LIST () "/" Trash\r\n'
+        client.select("INBOX")
         assert client.uid("COPY", "1:2", "Trash") == ("OK", [b"Copy completed."])
         assert client.append("Trash", "", "", FIRST) == ("OK", [b"Append completed."])
         assert bare.refused == []
