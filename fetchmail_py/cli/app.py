@@ -76,7 +76,7 @@ def _globals(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the program and ends the process with the exit status."""
     # Each registers its command with `app`.
-    from fetchmail_py.cli import backup, check, login, status, sync  # noqa: F401, PLC0415
+    from fetchmail_py.cli import adopt, backup, check, login, status, sync  # noqa: F401, PLC0415
 
     words = globals_first(list(sys.argv[1:] if arguments is None else arguments))
     _exit(_run(words))

@@ -14,8 +14,9 @@ from fetchmail_py.errors import FetchmailError, ProtocolError, SafetyStop, Serve
 from fetchmail_py.identity import identity
 from fetchmail_py.model import NO_FLAGS, Coverage, Flags, Look, MailboxName, MessageKey, Pair, RemoteMailbox, Stage, Uid, UidSet
 from fetchmail_py.plan import oneway, snapshot
-from fetchmail_py.plan.actions import Action, CreateMailbox, Recognise, RenameMailbox
+from fetchmail_py.plan.actions import Action, CreateMailbox, Download, Recognise, RenameMailbox
 from fetchmail_py.plan.matching import LocalCandidate, RemoteCandidate, match
+from fetchmail_py.plan.push import Upload
 from fetchmail_py.report import Alert, Event, Report
 from fetchmail_py.session import imap_look
 from fetchmail_py.session.imap import ImapSession
@@ -73,7 +74,7 @@ class ImapRun:
             for _ in range(ROUNDS):
                 self.again = False
                 self._round(session)
-                if not self.again or self.options.dry_run:
+                if not self.again or self.options.dry_run or self.options.adopt:
                     break
             session.logout()
         finally:
@@ -97,10 +98,23 @@ class ImapRun:
         self._look(session, boxes)
         plan = self.plan(session, boxes)
         self.stop.check()
+        if self.options.adopt:
+            plan = self._only_recognised(boxes, plan)
         if self.options.dry_run:
             self.report.plan.extend((*first, *plan.actions))
         else:
             Execution(self, session, boxes, plan).run()
+
+    def _only_recognised(self, boxes: Iterable[Box], plan: oneway.Plan) -> oneway.Plan:
+        """What pairs messages, and no more; tells what is left for `sync`."""
+        found = [action for action in plan.actions if isinstance(action, Recognise)]
+        down = sum(len(action.uids) for action in plan.actions if isinstance(action, Download))
+        up = sum(len(action.rows) for action in plan.actions if isinstance(action, Upload))
+        self.note(f"{len(found)} messages here were recognised; {down} are only at the server, {up} only here")
+        for box in boxes:
+            box.unfinished = True
+        self.report.stops.clear()
+        return oneway.Plan(tuple(found))
 
     def places(self, session: ImapSession, listed: Sequence[RemoteMailbox], boxes: list[Box]) -> list[Action]:
         """What was done to mailboxes here and is to be done at the server; nothing in the one-way modes."""

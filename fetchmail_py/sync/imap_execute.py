@@ -133,8 +133,9 @@ class Execution:
         box = self.boxes[action.mailbox]
         before = self._state.pairs_of(box.row.id, [action.old_uid])[action.old_uid]
         if self._two_way:
-            # As the file has them: where the server's are others, a merge follows.
-            self._state.rebind(box.row.id, action.old_uid, box.row.id, action.uid, before.flags)
+            # What both have: whatever one side has beyond that came later, as far as anybody knows, and goes to the other.
+            self._state.rebind(box.row.id, action.old_uid, box.row.id, action.uid, before.flags & action.flags)
+            box.touched = box.touched or before.flags != action.flags  # to be compared again, if this run does not get to it
             return
         self._state.rebind(box.row.id, action.old_uid, box.row.id, action.uid, action.flags)
         if before.flags != action.flags:

@@ -26,6 +26,8 @@ class Options:
     """Let through the deletions that were announced."""
     fresh: bool = False
     """An empty place is meant to be empty: download everything again."""
+    adopt: bool = False
+    """Only match what is here with what the server has: nothing is transferred, changed or deleted."""
     mailboxes: tuple[str, ...] | None = None
     """Only these, by name; None: what the configuration says."""
 

@@ -42,7 +42,7 @@ class TwoWayRun(ImapRun):
     def places(self, session: ImapSession, listed: Sequence[RemoteMailbox], boxes: list[Box]) -> list[Action]:
         """Mailboxes made or renamed here: the server follows, at once, so that they can be looked at as all others."""
         self._local_moves, self._orphans, self._tentative, self._not_there = [], {}, [], set()
-        if self.options.mailboxes is not None or not os.path.isdir(self.home.root):
+        if self.options.mailboxes is not None or self.options.adopt or not os.path.isdir(self.home.root):
             return []
         account, state = self.account, self.home.state
         rows = state.mailboxes()

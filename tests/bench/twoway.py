@@ -86,6 +86,8 @@ class TwoWay(Bench):
                         costs[name].append(cost)
                     if not direct:
                         octets[name].append(self.octets() - before)
+                    # What was done at the server is seen there in the next run: not part of the next change's cost.
+                    self.of(name)(user, place, None)
         self.tell(what, costs, "mbsync", goal)
         sums = {name: statistics.median(found) for name, found in octets.items() if found}
         if len(sums) == len(PROGRAMS):

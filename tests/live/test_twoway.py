@@ -100,7 +100,7 @@ class TestFlags:
 class TestMessages:
     def test_new_here(self, sides: Sides) -> None:
         sides.start()
-        first, second, third, large = mails(3, seed=5) + [b"Subject: large\r\n\r\n" + b"0123456789\r\n" * 200_000]
+        first, second, third, large = *mails(3, seed=5), b"Subject: large\r\n\r\n" + b"0123456789\r\n" * 200_000
         sides.add("INBOX", "new/1700000001.a.host", first, 1_111_111_111)
         sides.add("INBOX", "cur/1700000002.b.host:2,FPRSa", second, 1_222_222_222)
         sides.add("Archive/2024", "cur/1700000003.c.host:2,", third, 1_333_333_333)
@@ -276,7 +276,7 @@ class TestMailboxes:
     def test_made_here(self, sides: Sides) -> None:
         sides.start()
         sides.make("Neu/Ümläut & mehr")
-        sides.add("Neu/Ümläut & mehr", "new/1700000001.a.host", mails(1, seed=7)[0], DATE)
+        sides.add("Neu/Ümläut & mehr", "new/1700000001.a.host", next(mails(1, seed=7)), DATE)
         sides.sync(uploaded=1)
         sides.settle()
 
@@ -284,7 +284,7 @@ class TestMailboxes:
         sides.start()
         sides.tell("create", "Neu/Ümläut & mehr")
         sides.tell("create", "empty")
-        sides.server.deliver(sides.user, "Neu/Ümläut & mehr", [Mail(mails(1, seed=7)[0], "S", DATE)])
+        sides.server.deliver(sides.user, "Neu/Ümläut & mehr", [Mail(next(mails(1, seed=7)), "S", DATE)])
         sides.sync(downloaded=1)
         sides.settle()
 
@@ -388,8 +388,8 @@ class TestSafety:
         sides.carry(sides.path("INBOX", 4), "Work")
         with sides.selected("INBOX") as client:
             client.uid("MOVE", sides.uid("INBOX", 5), "Work")
-        sides.add("INBOX", "new/1700000001.a.host", mails(1, seed=10)[0], DATE)
-        sides.server.deliver(sides.user, "Work", [Mail(mails(1, seed=11)[0], "", DATE)])
+        sides.add("INBOX", "new/1700000001.a.host", next(mails(1, seed=10)), DATE)
+        sides.server.deliver(sides.user, "Work", [Mail(next(mails(1, seed=11)), "", DATE)])
         sides.make("here")
         sides.tell("create", "there")
         before = sides.snapshot()

@@ -144,7 +144,7 @@ class Sides:
                 if status != "OK":
                     continue  # \Noselect: only a level above others
                 messages = found[name] = Counter()
-                _, parts = client.fetch("1:*", "(FLAGS INTERNALDATE BODY.PEEK[])")
+                _, parts = client.uid("FETCH", "1:*", "(FLAGS INTERNALDATE BODY.PEEK[])")
                 for part in parts:
                     if isinstance(part, tuple):
                         flags = re.search(rb"FLAGS \(([^)]*)\)", part[0])

@@ -79,7 +79,7 @@ def assert_equal(found: World) -> None:
 
 def done(report: Report) -> dict[str, int]:
     """What a run did, without what it did not."""
-    names = ("downloaded", "uploaded", "flags_pushed", "flags_pulled", "moved_local", "moved_remote", "deleted_local", "deleted_remote")
+    names = ["downloaded", "uploaded", "flags_pushed", "flags_pulled", "moved_local", "moved_remote", "deleted_local", "deleted_remote"]
     return {name: getattr(report, name) for name in names if getattr(report, name)}
 
 
@@ -398,7 +398,35 @@ class TestEdited:
         path = a_file(account, "Drafts")
         path.write_bytes(b"Subject: draft\nMessage-ID: <d@x>\n\none and two\n")
         account.sync()
-        assert [data for data in account.store.contents("Drafts").values()] == [
+        assert list(account.store.contents("Drafts").values()) == [
             b"Subject: draft\r\nMessage-ID: <d@x>\r\n\r\none and two\r\n"
         ]
         assert_equal(account)
+
+
+class TestAdopt:
+    def test_a_maildir_of_another_program(self, tmp_path: Path) -> None:
+        """mbsync puts X-TUID into what it fetches and UIDs into names, getmail puts fields in front: all are recognised."""
+        store = filled()
+        with world(tmp_path, store, ImapServer(store), mode="disconnected") as found:
+            for part in ("cur", "new", "tmp"):
+                (found.maildir / "INBOX" / part).mkdir(parents=True)
+            contents = [data.replace(b"\r\n", b"\n") for data in store.contents().values()]
+            head, body = contents[0].split(b"\n\n", 1)
+            contents[0] = head + b"\nX-TUID: abcdefghijkl\n\n" + body
+            contents[1] = b"Return-Path: <a@b>\nDelivered-To: ann\nReceived: from x by y with getmail6\n" + contents[1]
+            for number, data in enumerate(contents[:6]):
+                add_file(found, data, f"cur/17000000{number:02d}.x.host,U={number + 1}:2,{'F' if number == 2 else 'S'}")
+            add_file(found, b"Subject: only here\nMessage-ID: <only@here>\n\nx\n", "cur/1700000099.x.host:2,S")
+            store.set_flags(4, ["\\Answered"])
+            report = found.run(adopt=True)
+            assert report.failure is None
+            assert done(report) == {}
+            assert "6 messages here were recognised; 7 are only at the server, 1 only here" in report.notices
+            assert store.mailboxes["INBOX"].by_uid(3).flags == set()  # type: ignore[union-attr]
+            report = found.sync()
+            assert (report.downloaded, report.uploaded, report.deleted_local, report.deleted_remote) == (7, 1, 0, 0)
+            assert store.mailboxes["INBOX"].by_uid(3).flags == {"\\Flagged"}  # type: ignore[union-attr]
+            assert store.mailboxes["INBOX"].by_uid(4).flags == {"\\Answered", "\\Seen"}  # type: ignore[union-attr]
+            assert done(found.sync()) == {}
+            assert len(store.contents()) == 9

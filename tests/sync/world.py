@@ -37,13 +37,14 @@ class World:
         full: bool = False,
         allow_mass_delete: bool = False,
         fresh: bool = False,
+        adopt: bool = False,
         mailboxes: tuple[str, ...] | None = None,
         stop: StopFlag | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> Report:
         """One run, whatever comes of it."""
         options = Options(
-            dry_run=dry_run, full=full, allow_mass_delete=allow_mass_delete, fresh=fresh, mailboxes=mailboxes
+            dry_run=dry_run, full=full, allow_mass_delete=allow_mass_delete, fresh=fresh, adopt=adopt, mailboxes=mailboxes
         )
         return run_account(
             self.account,

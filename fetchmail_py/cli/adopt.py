@@ -1,0 +1,28 @@
+"""`adopt`: take over a Maildir that another program has filled."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fetchmail_py.cli.app import Invocation, app, usage
+from fetchmail_py.cli.runs import Job, run_jobs
+from fetchmail_py.errors import ConfigError
+from fetchmail_py.sync.run import Options
+
+
+@app.command()
+def adopt(
+    context: typer.Context,
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="An IMAP account of the configuration.")],
+) -> int:
+    """Match the mail that is here with the server's: nothing is transferred or deleted; `sync` then does the rest."""
+    invocation: Invocation = context.obj
+    config = invocation.load()
+    if account not in config.accounts:
+        raise usage(ConfigError(f"there is no account {account!r}; there are: {', '.join(config.accounts)}"))
+    chosen = config.accounts[account]
+    if chosen.protocol != "imap":
+        raise usage(ConfigError(f"{account} is a POP3 account: what is in its Maildir is recognised by `sync`"))
+    return run_jobs([Job(chosen, Options(adopt=True, full=True))], invocation.console, None)
