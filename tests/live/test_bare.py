@@ -63,10 +63,10 @@ def test_only_what_rfc_3501_has_is_shown(bare: Bare, dovecot: Dovecot, user: str
         assert b"* 2 EXISTS\r\n" in lines
         assert ask(client, b'LIST "" Trash')[0] == b'* LIST () "/" Trash\r\n'
         client.select("INBOX")
-        assert client.uid("COPY", "1:2", "Trash") == ("OK", [b"Copy completed."])
-        assert client.append("Trash", "", "", FIRST) == ("OK", [b"Append completed."])
+        assert client.uid("COPY", "1:2", "Trash") [0] == "OK"
+        assert client.append("Trash", "", "", FIRST) [0] == "OK"
         assert bare.refused == []
-        assert bare.commands[0] == "AUTHENTICATE"
+        assert "AUTHENTICATE" in bare.commands
 
 
 @pytest.mark.parametrize(
