@@ -202,7 +202,7 @@ class Push:
                 if outcome.refused is not None:
                     self._refused(box, message, outcome.refused)
                     continue
-                self._state.undefer(box.row.id, [message.key])
+                self._state.undefer(box.row.id, [f"file:{message.key}"])
                 self._report.uploaded += 1
                 new = outcome.uid if outcome.uidvalidity == box.uidvalidity else None
                 if new is not None and new not in taken and not self._state.pairs_of(box.row.id, [new]):
@@ -244,7 +244,8 @@ class Push:
                 self._run.again = True
                 continue
             if limit is not None and wire > limit:
-                self._state.defer(box.row.id, key, f"{wire} octets are more than the server takes ({limit})", time.time())
+                box.unfinished = True
+                self._state.defer(box.row.id, f"file:{key}", f"{wire} octets are more than the server takes ({limit})", time.time())
                 continue
             flags = self._home.flags_known(box.row, file, pair.flags)
             flags = frozenset(flag for flag in flags if storable is None or flag in storable)
@@ -272,7 +273,8 @@ class Push:
                 self._run.again = box.unfinished = True
                 return
             raise error
-        self._state.defer(box.row.id, message.key, f"not uploaded: {error.detail}", time.time())
+        box.unfinished = True
+        self._state.defer(box.row.id, f"file:{message.key}", f"not uploaded: {error.detail}", time.time())
 
     # -- flags -------------------------------------------------------------------------------------------------------
 

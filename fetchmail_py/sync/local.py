@@ -49,6 +49,7 @@ def look(home: Home, box: Box, *, contents: bool) -> None:
         box.pairs[pair.uid] = pair
     for pair in missing:
         box.pairs[pair.uid] = pair
+    home.state.undefer(box.row.id, [f"file:{pair.key}" for pair in missing if pair.uid < 0])
     edited = _edited(home, box, sizes_of) if contents else frozenset()
     box.strangers = strangers
     box.here = Here(flags, frozenset(pair.uid for pair in missing), edited)
