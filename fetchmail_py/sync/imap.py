@@ -161,7 +161,7 @@ class ImapRun:
         for box in boxes:
             self.look_here(box)
         self.looked_here(boxes)
-        known = {box.name: box for box in boxes if not self._unchanged(box)}
+        known = {box.name: box for box in boxes if not self.unchanged(box)}
         again: list[Box] = []
         wanted = [self._known(box) for box in known.values()]
         for asked, found in imap_look.look(session, wanted):
@@ -216,7 +216,7 @@ class ImapRun:
         self.home.state.undefer(box.row.id, [str(uid) for uid in uids if uid not in listed])
         return [uid for uid in uids if uid in listed]
 
-    def _unchanged(self, box: Box) -> bool:
+    def unchanged(self, box: Box) -> bool:
         """Whether the server's STATUS is what we know, so that the mailbox need not even be selected."""
         row, remote = box.row, box.remote
         if box.vanished:

@@ -497,7 +497,7 @@ class Execution:
             row.settled = not box.unfinished and not (offline and look.exists)
         elif box.unfinished:
             row.settled = False
-        if box.touched:
+        if box.touched or box.unfinished:
             row.signature = None
         elif box.signature is not None:
             row.signature = (box.signature.new_mtime_ns, box.signature.cur_mtime_ns, box.signature.looked_at_ns)

@@ -57,13 +57,21 @@ class TwoWayRun(ImapRun):
             self.note(f"{path}: this folder's name is not that of a mailbox: it is left alone")
         actions: list[Action] = []
         there = {box.name for box in listed}
-        for entry in local.renamed_here(self.home, [box.row for box in boxes if not box.new], unknown, names):
+        known = sorted((box.row for box in boxes if not box.new), key=lambda row: row.name)  # what is below comes after
+        renamed: dict[str, str] = {}
+        for entry in local.renamed_here(self.home, known, unknown, names):
             if entry.name in there:
                 continue
-            actions.append(RenameRemoteMailbox(entry.row.name, entry.name))
             names.pop(entry.path)
-            if self._rename_there(session, entry, boxes, delimiter):
+            old = entry.row.name
+            went_along = old == entry.name or any(
+                old.startswith(was + delimiter) and entry.name == now + old[len(was) :] for was, now in renamed.items()
+            )
+            if not went_along:
+                actions.append(RenameRemoteMailbox(old, entry.name))
+            if self._rename_there(session, entry, boxes, delimiter, went_along=went_along):
                 there.add(entry.name)
+                renamed[old] = entry.name
         for path, name in names.items():
             found = RemoteMailbox(name, delimiter, frozenset())
             if name in there or not patterns.wanted(found, account.mailboxes):
@@ -74,9 +82,11 @@ class TwoWayRun(ImapRun):
                 boxes.append(Box(found, row, self.home.maildir(row), new=True))
         return actions
 
-    def _rename_there(self, session: ImapSession, entry: local.RenamedHere, boxes: list[Box], delimiter: str) -> bool:
+    def _rename_there(
+        self, session: ImapSession, entry: local.RenamedHere, boxes: list[Box], delimiter: str, *, went_along: bool
+    ) -> bool:
         old, row, state = entry.row.name, entry.row, self.home.state
-        if not self.options.dry_run:
+        if not self.options.dry_run and not went_along:
             self.home.begin_effects()
             try:
                 imap_store.rename(session, old, entry.name)
@@ -189,6 +199,10 @@ class TwoWayRun(ImapRun):
             if seen is None or box.maildir.signature()[:2] != seen[:2]:
                 box.pairs = {}
                 local.look(self.home, box, contents=False)
+
+    def unchanged(self, box: Box) -> bool:
+        """What is yet to be made at the server cannot be looked at there."""
+        return box.name in self._not_there or super().unchanged(box)
 
     def renumbered(self, box: Box) -> None:
         """What was seen here was seen under the old numbers."""
@@ -434,7 +448,8 @@ class TwoWayRun(ImapRun):
 
     def _unpaired(self, box: Box, delta: twoway.Delta) -> None:
         missing = box.here.missing if box.here is not None else frozenset()
-        for message in self.home.state.known_messages(box.row.id, unpaired=True):
+        # In the order in which they got their rows: that tells copies of one message apart where the server tells no UIDs.
+        for message in sorted(self.home.state.known_messages(box.row.id, unpaired=True), key=lambda found: -found.uid):
             if message.stage == Stage.KEPT and message.uid not in missing:
                 delta.unpaired.append(twoway.Unpaired(message.uid, message.key))
 

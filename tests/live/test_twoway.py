@@ -346,6 +346,7 @@ class TestSafety:
         report = sides.sync(status=3)
         assert [stop["mailbox"] for stop in report["stops"]] == ["INBOX"]
         assert keyed(sides.root / "INBOX") == before
+        sides.sync(status=3)
         sides.sync("--allow-mass-delete", deleted_local=BOXES["INBOX"])
         sides.settle()
 
@@ -392,15 +393,16 @@ class TestSafety:
         sides.server.deliver(sides.user, "Work", [Mail(next(mails(1, seed=11)), "", DATE)])
         sides.make("here")
         sides.tell("create", "there")
+        (sides.root / "Ünï & mehr").rename(sides.root / "anders")
         before = sides.snapshot()
         report = sides.sync("--dry-run")
         assert sides.snapshot() == before
         assert set(plan(report)) == {
-            "create-local-mailbox", "create-remote-mailbox", "merge-flags", "move-local", "move-remote", "download", "upload",
-            "delete-local", "delete-remote",
+            "create-local-mailbox", "create-remote-mailbox", "rename-remote-mailbox", "merge-flags", "move-local", "move-remote",
+            "download", "upload", "delete-local", "delete-remote",
         }  # fmt: skip
         sides.sync(
-            flags_pushed=1, flags_pulled=1, moved_local=1, moved_remote=1, downloaded=1, uploaded=1, deleted_local=1,
+            flags_pushed=1, flags_pulled=1, moved_local=1, moved_remote=2, downloaded=1, uploaded=1, deleted_local=1,
             deleted_remote=1,
         )  # fmt: skip
         sides.settle()
