@@ -452,6 +452,8 @@ class TwoWayRun(ImapRun):
         for message in sorted(self.home.state.known_messages(box.row.id, unpaired=True), key=lambda found: -found.uid):
             if message.stage == Stage.KEPT and message.uid not in missing:
                 delta.unpaired.append(twoway.Unpaired(message.uid, message.key))
+        # They go up in the order in which they are recognised, so that copies alike in all but their flags keep these.
+        delta.unpaired.sort(key=lambda entry: -entry.uid)
 
     def _copies(
         self, by_name: dict[MailboxName, Box], deltas: Iterable[twoway.Delta], taken: set[tuple[MailboxName, Uid]]
