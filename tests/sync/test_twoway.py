@@ -79,7 +79,8 @@ def assert_equal(found: World) -> None:
 
 def done(report: Report) -> dict[str, int]:
     """What a run did, without what it did not."""
-    names = ["downloaded", "uploaded", "flags_pushed", "flags_pulled", "moved_local", "moved_remote", "deleted_local", "deleted_remote"]
+    names = ["downloaded", "uploaded", "flags_pushed", "flags_pulled"]
+    names += ["moved_local", "moved_remote", "deleted_local", "deleted_remote"]
     return {name: getattr(report, name) for name in names if getattr(report, name)}
 
 
