@@ -193,6 +193,8 @@ class _Connection:
         self._said: SimpleQueue[bytes] = SimpleQueue()
         """From the server: "+", and the tag of each command that is answered; nothing (b"") at the end."""
 
+        for each in (client, server):
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._threads = [
             threading.Thread(target=self._run, args=(target,), daemon=True) for target in (self._commands, self._answers)
         ]

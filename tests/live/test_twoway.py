@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -258,6 +259,15 @@ class TestMoves:
         sides.sync(moved_remote=1)
         sides.settle()
 
+    def test_on_both_sides(self, sides: Sides) -> None:
+        sides.start()
+        sides.carry(sides.path("INBOX", 3), "Work", "1800000000.new.host")
+        with sides.selected("INBOX") as client:
+            client.uid("MOVE", sides.uid("INBOX", 3), "Archive/2024")
+        sides.sync(moved_local=1)
+        assert sides.path("INBOX", 3, "Archive/2024").exists()
+        sides.settle()
+
     def test_a_copy_here(self, sides: Sides) -> None:
         sides.start()
         sides.carry(sides.path("INBOX", 3), "Work", "1800000000.new.host", copy=True)
@@ -307,6 +317,31 @@ class TestMailboxes:
         assert keyed(sides.root / "Archive/Projects") == before
         assert not (sides.root / "Work").exists()
         sides.settle()
+
+    def test_renamed_what_is_above(self, sides: Sides) -> None:
+        sides.start()
+        (sides.root / "Archive").rename(sides.root / "Old")
+        sides.sync(moved_remote=1)
+        assert "Old/2024" in sides.there()
+        sides.settle()
+
+    def test_deleted_here(self, sides: Sides) -> None:
+        sides.start()
+        before = sides.there()
+        shutil.rmtree(sides.root / "Work")
+        assert any("Work" in notice for notice in sides.sync()["notices"])
+        assert sides.there() == before, "a mailbox that is gone on one side is not deleted on the other"
+        sides.sync("--fresh", downloaded=BOXES["Work"])
+        sides.settle()
+
+    def test_deleted_there(self, sides: Sides) -> None:
+        sides.start()
+        before = keyed(sides.root / "Work")
+        sides.tell("delete", "Work")
+        sides.sync()
+        assert keyed(sides.root / "Work") == before
+        assert "Work" not in sides.there()
+        sides.sync()
 
     @pytest.mark.parametrize("here", [True, False])
     def test_renamed_with_what_is_below(self, sides: Sides, here: bool) -> None:
@@ -409,8 +444,8 @@ class TestSafety:
 
     def test_killed_while_it_uploads(self, sides: Sides) -> None:
         sides.start()
-        for number, data in enumerate(mails(400, seed=12)):
-            sides.add("Work", f"cur/1700000{number:03}.x.host:2,S", data, DATE + number)
+        for number, data in enumerate(mails(1000, seed=12)):
+            sides.add("Work", f"cur/1700000{number:04}.x.host:2,S", data, DATE + number)
         for delay in (0.4, 0.5, 0.6, 0.7):
             process = subprocess.Popen(
                 sides.shell.command("sync"),
