@@ -6,6 +6,7 @@ A hundred thousand names are compared with the state as sets; only what differs 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -83,7 +84,7 @@ def _compare(
     for subdir, names in (("new", new), ("cur", cur)):
         for octets in names:
             name_text = os.fsdecode(octets)
-            if os.path.isfile(f"{box.maildir.path}/{subdir}/{name_text}"):
+            if _is_regular(f"{box.maildir.path}/{subdir}/{name_text}"):
                 found, letters = split_name(name_text)
                 strangers[found] = LocalFile(subdir, name_text, tidy(letters))
     changed: list[tuple[Pair, LocalFile]] = []
@@ -93,6 +94,12 @@ def _compare(
         # A file that was edited has two rows, until the server has taken the new content and given up the old.
         left = {uid for uid, *_ in rest}
         shared = {key for uid, key, _, _ in home.state.rows(box.row.id) if uid not in left}
+    if strangers:
+        # One message under two names, as while a mail reader links the new name and has not yet removed the old one.
+        left = {uid for uid, *_ in rest}
+        for uid, key, _, _ in home.state.rows(box.row.id):
+            if uid not in left:
+                strangers.pop(MessageKey(key.decode("utf-8", "surrogatepass")), None)
     for uid, key, words, stage in rest:
         if uid < 0 and key in shared:
             continue
@@ -105,6 +112,13 @@ def _compare(
             if contents and uid > 0:
                 plain[uid] = file
     return changed, missing, strangers, plain
+
+
+def _is_regular(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _keys(maildir: Maildir) -> set[MessageKey]:

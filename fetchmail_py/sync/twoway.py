@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from fetchmail_py.errors import SafetyStop, ServerRefused
+from fetchmail_py.errors import SafetyStop, ServerRefused, StoreError
 from fetchmail_py.model import FLAG_TO_LETTER, FORWARDED, Delivered, Flags, MailboxName, MessageKey, Pair, RemoteMailbox, Stage, Uid
 from fetchmail_py.plan import oneway, patterns, twoway
 from fetchmail_py.plan.actions import Action, Recognise
@@ -41,6 +42,8 @@ class TwoWayRun(ImapRun):
 
     def places(self, session: ImapSession, listed: Sequence[RemoteMailbox], boxes: list[Box]) -> list[Action]:
         """Mailboxes made or renamed here: the server follows, at once, so that they can be looked at as all others."""
+        if self.account.expunge and self.home.state.get("expunge") is None:
+            self.options = replace(self.options, full=True)
         self._local_moves, self._orphans, self._tentative, self._not_there = [], {}, [], set()
         if self.options.mailboxes is not None or self.options.adopt or not os.path.isdir(self.home.root):
             return []
@@ -148,6 +151,32 @@ class TwoWayRun(ImapRun):
         if skip and row.signature is not None and maildir.unchanged_since(Signature(*row.signature)):
             return
         local.look(self.home, box, contents=contents)
+        self._made_anew(box)
+
+    def _made_anew(self, box: Box) -> None:
+        """A directory that is another than before, and has nothing of what it had, is no deletion of everything."""
+        assert box.here is not None
+        row = box.row
+        paired = [uid for uid in box.here.missing if uid > 0]
+        if row.inode is None or not paired or box.maildir.inode() == row.inode or self.options.allow_mass_delete:
+            return
+        if len(paired) < self.home.state.count_present(row.id):
+            return
+        if self.options.fresh:
+            self.home.state.forget(row.id, list(self.home.state.pairs(row.id)))
+            row.highestmodseq, row.settled = 0, False
+            box.pairs = {}
+            local.look(self.home, box, contents=False)
+            return
+        box.vanished = True
+        self.report.stops.append(
+            SafetyStop(
+                f"its folder was made anew and has none of its {len(paired)} messages; nothing was deleted at the server",
+                hint=f"to download them again: fetchmail-py sync {self.account.name} --fresh; "
+                "if they are to be deleted: --allow-mass-delete",
+                mailbox=printable(box.name),
+            )
+        )
 
     def _may_be_made(self, box: Box) -> bool:
         """Whether what is missing of a mailbox's directory may be made, so that it can be read now."""
@@ -162,7 +191,10 @@ class TwoWayRun(ImapRun):
             state.forget(row.id, list(state.pairs(row.id)))
             row.highestmodseq, row.settled, row.signature, row.inode = 0, False, None, None
             state.save_mailbox(row)
-            return False
+            if maildir.has_a_part() and not self.options.dry_run:
+                self.home.begin_effects()
+                maildir.create()
+            return maildir.exists()
         if maildir.has_a_part() and local.part_has_all(self.home, box):
             # Some tools leave empty directories out when they copy: new/ is missing, and cur/ has everything.
             if not self.options.dry_run:
@@ -211,6 +243,8 @@ class TwoWayRun(ImapRun):
 
     def looked(self, session: ImapSession, boxes: list[Box]) -> None:
         """Files that are new here: moved, or to be recognised, or to go up."""
+        # What was marked before this was switched on shows in a full look only.
+        self.home.state.put("expunge", "1" if self.account.expunge else None)
         by_name = {box.name: box for box in boxes}
         missing = [entry for box in boxes if box.here is not None for entry in self._missing(box)]
         read: dict[tuple[MailboxName, MessageKey], tuple[Delivered, int]] = {}
@@ -284,7 +318,7 @@ class TwoWayRun(ImapRun):
                     continue
                 digest = None
                 if (key, size) not in names:
-                    seen = local.inspect(box, file, key)
+                    seen = self._inspect(box, key)
                     if seen is None:
                         continue
                     read[box.name, key] = seen
@@ -306,12 +340,22 @@ class TwoWayRun(ImapRun):
         delivered: dict[MessageKey, Delivered] = {}
         dates: dict[MessageKey, int] = {}
         for key in keys:
-            seen = read.get((box.name, key)) or local.inspect(box, box.strangers[key], key)
+            seen = read.get((box.name, key)) or self._inspect(box, key)
             if seen is not None:
                 delivered[key], dates[key] = seen
+        self.home.state.undefer(box.row.id, [f"file:{key}" for key in delivered])
         local.register(self.home, box, delivered, dates)
         for key in keys:
             del box.strangers[key]
+
+    def _inspect(self, box: Box, key: MessageKey) -> tuple[Delivered, int] | None:
+        """What a new file is; one that cannot be read is set aside, and the rest goes on."""
+        try:
+            return local.inspect(box, box.strangers[key], key)
+        except StoreError as error:
+            self.home.state.defer(box.row.id, f"file:{key}", error.detail, time.time())
+            box.unfinished = True
+            return None
 
     def _rights(self, session: ImapSession, boxes: Iterable[Box]) -> None:
         """Asks what may be changed where something is to be changed, if the server can tell (RFC 4314)."""

@@ -48,6 +48,8 @@ class ImapOptions:
     exists_lie: int = 0
     """Added to EXISTS."""
     read_only: bool = False
+    refuse_append: bytes = b""
+    """A message with these octets is answered NO."""
 
 
 @dataclass
@@ -277,6 +279,8 @@ class _Session:
     def do_append(self, values: list[Value], _: str) -> str:
         box, data = self._box(values[0]), values[-1]
         assert isinstance(data, bytes)
+        if self.options.refuse_append and self.options.refuse_append in data:
+            raise _Refused("NO", "[TOOBIG] not this one")
         flags = next((value for value in values[1:-1] if isinstance(value, list)), [])
         uid = self.store.append(data, box.name, [text_of(flag) for flag in flags], int(time.time()))
         return f"[APPENDUID {box.uidvalidity} {uid}] done" if "UIDPLUS" in self.server.capabilities else "done"

@@ -431,3 +431,49 @@ class TestAdopt:
             assert store.mailboxes["INBOX"].by_uid(4).flags == {"\\Answered", "\\Seen"}  # type: ignore[union-attr]
             assert done(found.sync()) == {}
             assert len(store.contents()) == 9
+
+
+class TestOddFiles:
+    def test_one_message_under_two_names(self, account: World) -> None:
+        path = a_file(account)
+        os.link(path, path.parent.parent / "cur" / f"{path.name.partition(':')[0]}:2,S")
+        report = account.sync()
+        assert (report.uploaded, report.downloaded) == (0, 0)
+        assert len(account.store.contents()) == 8
+
+    def test_a_link_and_a_directory_are_no_mail(self, account: World) -> None:
+        (account.maildir / "INBOX/cur/1700000001.link.host:2,S").symlink_to("/etc/passwd")
+        (account.maildir / "INBOX/cur/1700000002.dir.host:2,S").mkdir()
+        assert done(account.sync()) == {}
+
+    def test_a_message_the_server_refuses_is_set_aside(self, account: World) -> None:
+        add_file(account, b"Subject: bad\nMessage-ID: <bad@here>\n\nrefused\n")
+        add_file(account, b"Subject: good\nMessage-ID: <good@here>\n\ngood\n", "cur/1700000002.y.host:2,S")
+        assert isinstance(account.server, ImapServer)
+        account.server.options.refuse_append = b"refused"
+        report = account.run()
+        assert report.failure is None
+        assert (report.uploaded, report.deferred) == (1, 1)
+        account.server.options.refuse_append = b""
+        assert done(account.sync()) == {"uploaded": 1}
+        assert_equal(account)
+
+    def test_a_folder_made_anew_is_no_deletion(self, account: World) -> None:
+        account.store.create("Small")
+        account.store.append(b"Subject: a\r\nMessage-ID: <a@b>\r\n\r\na\r\n", "Small")
+        account.sync()
+        (account.maildir / "Small").rename(account.root / "away")
+        for part in ("cur", "new", "tmp"):
+            (account.maildir / "Small" / part).mkdir(parents=True)
+        report = account.run()
+        assert isinstance(report.failure, SafetyStop)
+        assert len(account.store.contents("Small")) == 1
+        assert account.sync(fresh=True).downloaded == 1
+        assert_equal(account)
+
+    def test_expunge_switched_on_later(self, account: World) -> None:
+        flag(a_file(account), "ST")
+        account.sync()
+        account.settings(expunge=True)
+        assert done(account.sync()) == {"deleted_local": 1, "deleted_remote": 1}
+        assert_equal(account)
