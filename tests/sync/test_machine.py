@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
@@ -217,6 +217,8 @@ def test_anything_may_happen(capabilities: frozenset[str]) -> None:
     run_state_machine_as_test(
         kind,
         settings=settings(
-            max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+            # The same examples every time, and not made smaller: one example takes a second. Raise `max_examples` to look further.
+            max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True,
+            derandomize=True, phases=(Phase.generate,),
         ),
     )
