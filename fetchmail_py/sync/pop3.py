@@ -16,7 +16,6 @@ from contextlib import closing
 from fetchmail_py.errors import ConfigError, FetchmailError, ServerBusy, ServerRefused, StoreError
 from fetchmail_py.identity import NO_IDENTITY, identity
 from fetchmail_py.model import NO_FLAGS, Delivered, MaildropEntry, MessageKey, Stage, StoredMessage
-from fetchmail_py.plan.actions import DeleteFromMaildrop, Retrieve
 from fetchmail_py.plan.maildrop import MAX_UIDL, MaildropPlan, plan_maildrop, recognise
 from fetchmail_py.report import Event, Report
 from fetchmail_py.session.login import Login
@@ -64,6 +63,8 @@ class Pop3Run:
         self._here: dict[MaildropEntry, int] = {}
         """Fetched, and found to be stored already: entry -> row."""
         self._arrived: dict[MessageKey, MaildropEntry] = {}
+        self._set_aside: set[str] = set()
+        """Messages set aside by earlier runs, as `ident` names them."""
 
     def run(self) -> None:
         """Does it. Raises FetchmailError."""
@@ -104,6 +105,7 @@ class Pop3Run:
         self._refuse_keep_without_uidl(entries)
         counts = Counter(entry.uidl for entry in entries)
         self._unique = {uidl for uidl, count in counts.items() if uidl and count == 1 and len(uidl) <= MAX_UIDL}
+        self._set_aside = {row.ident for row in self.home.state.deferred() if row.mailbox == 0}
         missing = self._compare_with_files()
         plan = plan_maildrop(
             entries, self.home.state.maildrop(), keep=self.account.keep, now=time.time(), missing=missing
@@ -180,6 +182,8 @@ class Pop3Run:
         return keep is not None and time.time() - row.stored_at >= keep
 
     def _show(self, due: list[tuple[MaildropEntry, int]], fetch: list[MaildropEntry]) -> None:
+        from fetchmail_py.plan.actions import DeleteFromMaildrop, Retrieve  # noqa: PLC0415 - only a dry run needs them
+
         if fetch:
             self.report.plan.append(Retrieve(tuple(fetch)))
         delete = [entry for entry, _ in due]
@@ -237,7 +241,7 @@ class Pop3Run:
         state.add_maildrop(
             (self._uidl(outcome.entry), outcome.entry.size, now, outcome.delivered) for outcome in arrived
         )
-        state.undefer(0, [ident(outcome.entry) for outcome in arrived])
+        self._no_longer_aside(arrived)
         self.home.commit()
         failure: PublishError | None = None
         try:
@@ -272,9 +276,15 @@ class Pop3Run:
         row = rows.pop(0)
         self._sink.discard(outcome.delivered)
         self.home.state.set_uidl([(row.id, self._uidl(outcome.entry))])
-        self.home.state.undefer(0, [ident(outcome.entry)])
+        self._no_longer_aside([outcome])
         self._here[outcome.entry] = row.id
         return True
+
+    def _no_longer_aside(self, arrived: Iterable[Retrieved]) -> None:
+        """They came in after all. Nearly always nothing is set aside, and a question for each message would have its price."""
+        if self._set_aside:
+            names = {ident(outcome.entry) for outcome in arrived}
+            self.home.state.undefer(0, sorted(names & self._set_aside))
 
     def _forget_deferred(self, entries: Sequence[MaildropEntry]) -> None:
         listed = {ident(entry) for entry in entries}
