@@ -98,8 +98,7 @@ class Target(NamedTuple):
     mailboxes: tuple[str, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """A configuration file, read and checked."""
 
     file: str | None

@@ -122,8 +122,7 @@ class LineEnds:
     """Came into being here with line ends of both kinds; the wire has CRLF for each, as IMAP wants it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """One message that lies complete in `tmp/`, not yet durable."""
 
     key: MessageKey
@@ -174,8 +173,7 @@ class RemoteMessage(NamedTuple):
     modseq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteMailbox:
+class RemoteMailbox(NamedTuple):
     """A mailbox as LIST and STATUS tell it. Numbers are None where the server did not say."""
 
     name: MailboxName
@@ -221,8 +219,7 @@ class Look:
     permanent_flags: frozenset[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteSnapshot:
+class RemoteSnapshot(NamedTuple):
     """One mailbox at the server, as far as it may differ from what we knew.
 
     A full listing, CONDSTORE and QRESYNC all build this: `changed` holds every message that is new or whose flags may
@@ -241,8 +238,7 @@ class RemoteSnapshot:
     read_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class MaildropEntry:
+class MaildropEntry(NamedTuple):
     """One message of a POP3 maildrop as UIDL and LIST tell it."""
 
     number: int

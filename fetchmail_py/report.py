@@ -52,8 +52,7 @@ class Arrival(NamedTuple):
     """Octets as stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deferred:
+class Deferred(NamedTuple):
     """A message that was set aside and is tried again later."""
 
     mailbox: str
@@ -175,8 +174,7 @@ class CheckLine(NamedTuple):
     remedy: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MailboxStatus:
+class MailboxStatus(NamedTuple):
     """One mailbox as the local state has it."""
 
     name: str
@@ -189,8 +187,7 @@ class MailboxStatus:
     deferred: int
 
 
-@dataclass(frozen=True, slots=True)
-class AccountStatus:
+class AccountStatus(NamedTuple):
     """One account as the local state has it; nothing here was asked of the server."""
 
     account: str

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, NoReturn
+from typing import Annotated, NamedTuple, NoReturn
 
 import typer
 
@@ -17,8 +16,7 @@ from fetchmail_py.errors import ConfigError, ExitStatus, FetchmailError
 from fetchmail_py.report import status_of_error
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(NamedTuple):
     """What stands before the command."""
 
     config_file: str | None

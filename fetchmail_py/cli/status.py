@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -38,7 +37,8 @@ def status(
             ended = ended or status_of_error(error)
             continue
         if console.as_json:
-            console.json(asdict(found))
+            lists = {"mailboxes": [box._asdict() for box in found.mailboxes], "deferred": [one._asdict() for one in found.deferred]}
+            console.json(found._asdict() | lists)
         else:
             _show(console, found)
     return ended

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import NamedTuple, Protocol
 
 from fetchmail_py.model import Flags, MailboxName, MaildropEntry, MessageKey, Uid, UidSet
 
@@ -17,55 +16,63 @@ def _shown(value: object) -> object:
     match value:
         case frozenset():
             return sorted(value)
-        case tuple():
-            return [_shown(item) for item in value]
         case MaildropEntry():
             return value.number
+        case tuple():
+            return [_shown(item) for item in value]
         case bytes():
             return value.decode("ascii", "backslashreplace")
         case _:
             return value
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
-    """Base of all actions."""
-
-    do: ClassVar[str] = ""
+class Action(Protocol):
+    """What all actions can do. Each is a named tuple: the class of a frozen dataclass costs a millisecond of every start."""
 
     def as_dict(self) -> dict[str, object]:
         """The action as JSON values."""
-        return {"do": self.do} | {field.name: _shown(getattr(self, field.name)) for field in fields(self)}
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class CreateMailbox(Action):
+class _Fields(Protocol):
+    def _asdict(self) -> dict[str, object]: ...
+
+
+def as_json(do: str, action: _Fields) -> dict[str, object]:
+    """An action's fields behind its name."""
+    return {"do": do} | {name: _shown(value) for name, value in action._asdict().items()}
+
+
+class CreateMailbox(NamedTuple):
     """A mailbox of the server comes into being here."""
 
-    do: ClassVar[str] = "create-local-mailbox"
     mailbox: MailboxName
 
     def __str__(self) -> str:
         return f"{self.mailbox}: create the mailbox here"
 
+    def as_dict(self) -> dict[str, object]:
+        """The action as JSON values."""
+        return as_json("create-local-mailbox", self)
 
-@dataclass(frozen=True, slots=True)
-class RenameMailbox(Action):
+
+class RenameMailbox(NamedTuple):
     """A mailbox was renamed at the server: its folder and its state follow."""
 
-    do: ClassVar[str] = "rename-local-mailbox"
     mailbox: MailboxName
     to: MailboxName
 
     def __str__(self) -> str:
         return f"{self.mailbox}: rename the mailbox here to {self.to}"
 
+    def as_dict(self) -> dict[str, object]:
+        """The action as JSON values."""
+        return as_json("rename-local-mailbox", self)
 
-@dataclass(frozen=True, slots=True)
-class Download(Action):
+
+class Download(NamedTuple):
     """Messages to fetch, in the order in which they are wanted."""
 
-    do: ClassVar[str] = "download"
     mailbox: MailboxName
     uids: tuple[Uid, ...]
 
@@ -74,14 +81,12 @@ class Download(Action):
 
     def as_dict(self) -> dict[str, object]:
         """The UIDs as a sequence-set: there may be a million."""
-        return {"do": self.do, "mailbox": self.mailbox, "uids": str(UidSet.of(self.uids)), "count": len(self.uids)}
+        return {"do": "download", "mailbox": self.mailbox, "uids": str(UidSet.of(self.uids)), "count": len(self.uids)}
 
 
-@dataclass(frozen=True, slots=True)
-class Recognise(Action):
+class Recognise(NamedTuple):
     """A message that is here already is the one the server now lists under `uid`: nothing is transferred."""
 
-    do: ClassVar[str] = "recognise"
     mailbox: MailboxName
     old_uid: Uid
     uid: Uid
@@ -90,12 +95,14 @@ class Recognise(Action):
     def __str__(self) -> str:
         return f"{self.mailbox}: recognise UID {self.uid} as a message that is here"
 
+    def as_dict(self) -> dict[str, object]:
+        """The action as JSON values."""
+        return as_json("recognise", self)
 
-@dataclass(frozen=True, slots=True)
-class MoveLocal(Action):
+
+class MoveLocal(NamedTuple):
     """A message was moved at the server: its file follows."""
 
-    do: ClassVar[str] = "move-local"
     mailbox: MailboxName
     uid: Uid
     key: MessageKey
@@ -110,12 +117,14 @@ class MoveLocal(Action):
     def __str__(self) -> str:
         return f"{self.mailbox}: move UID {self.uid} here to {self.to}"
 
+    def as_dict(self) -> dict[str, object]:
+        """The action as JSON values."""
+        return as_json("move-local", self)
 
-@dataclass(frozen=True, slots=True)
-class SetLocalFlags(Action):
+
+class SetLocalFlags(NamedTuple):
     """The local file gets exactly these flags."""
 
-    do: ClassVar[str] = "set-local-flags"
     mailbox: MailboxName
     uid: Uid
     key: MessageKey
@@ -124,12 +133,14 @@ class SetLocalFlags(Action):
     def __str__(self) -> str:
         return f"{self.mailbox}: set the flags of UID {self.uid} here to ({' '.join(sorted(self.flags))})"
 
+    def as_dict(self) -> dict[str, object]:
+        """The action as JSON values."""
+        return as_json("set-local-flags", self)
 
-@dataclass(frozen=True, slots=True)
-class DeleteLocal(Action):
+
+class DeleteLocal(NamedTuple):
     """The server deleted it: the file goes too."""
 
-    do: ClassVar[str] = "delete-local"
     mailbox: MailboxName
     uid: Uid
     key: MessageKey
@@ -137,12 +148,14 @@ class DeleteLocal(Action):
     def __str__(self) -> str:
         return f"{self.mailbox}: delete UID {self.uid} here"
 
+    def as_dict(self) -> dict[str, object]:
+        """The action as JSON values."""
+        return as_json("delete-local", self)
 
-@dataclass(frozen=True, slots=True)
-class Keep(Action):
+
+class Keep(NamedTuple):
     """The server deleted them; they stay here."""
 
-    do: ClassVar[str] = "keep"
     mailbox: MailboxName
     uids: tuple[Uid, ...]
 
@@ -151,14 +164,12 @@ class Keep(Action):
 
     def as_dict(self) -> dict[str, object]:
         """The UIDs as a sequence-set."""
-        return {"do": self.do, "mailbox": self.mailbox, "uids": str(UidSet.of(self.uids)), "count": len(self.uids)}
+        return {"do": "keep", "mailbox": self.mailbox, "uids": str(UidSet.of(self.uids)), "count": len(self.uids)}
 
 
-@dataclass(frozen=True, slots=True)
-class Forget(Action):
+class Forget(NamedTuple):
     """Neither side has them any more, or the server has confirmed a deletion of ours: only the state changes."""
 
-    do: ClassVar[str] = "forget"
     mailbox: MailboxName
     uids: tuple[Uid, ...]
 
@@ -167,14 +178,12 @@ class Forget(Action):
 
     def as_dict(self) -> dict[str, object]:
         """The UIDs as a sequence-set."""
-        return {"do": self.do, "mailbox": self.mailbox, "uids": str(UidSet.of(self.uids)), "count": len(self.uids)}
+        return {"do": "forget", "mailbox": self.mailbox, "uids": str(UidSet.of(self.uids)), "count": len(self.uids)}
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteRemote(Action):
+class DeleteRemote(NamedTuple):
     """Stored here: delete them at the server, by UID. After a `Download` in the same plan that means: once stored."""
 
-    do: ClassVar[str] = "delete-remote"
     mailbox: MailboxName
     uids: tuple[Uid, ...]
 
@@ -183,14 +192,12 @@ class DeleteRemote(Action):
 
     def as_dict(self) -> dict[str, object]:
         """The UIDs as a sequence-set."""
-        return {"do": self.do, "mailbox": self.mailbox, "uids": str(UidSet.of(self.uids)), "count": len(self.uids)}
+        return {"do": "delete-remote", "mailbox": self.mailbox, "uids": str(UidSet.of(self.uids)), "count": len(self.uids)}
 
 
-@dataclass(frozen=True, slots=True)
-class Retrieve(Action):
+class Retrieve(NamedTuple):
     """POP3: messages to fetch."""
 
-    do: ClassVar[str] = "retrieve"
     entries: tuple[MaildropEntry, ...]
 
     def __str__(self) -> str:
@@ -200,14 +207,12 @@ class Retrieve(Action):
     def as_dict(self) -> dict[str, object]:
         """The message numbers of this session and the UIDLs."""
         uidls = [None if entry.uidl is None else _shown(entry.uidl) for entry in self.entries]
-        return {"do": self.do, "count": len(self.entries), "uidls": uidls}
+        return {"do": "retrieve", "count": len(self.entries), "uidls": uidls}
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteFromMaildrop(Action):
+class DeleteFromMaildrop(NamedTuple):
     """POP3: stored messages to delete, now or as soon as they are stored."""
 
-    do: ClassVar[str] = "delete-from-maildrop"
     entries: tuple[MaildropEntry, ...]
 
     def __str__(self) -> str:
@@ -216,4 +221,4 @@ class DeleteFromMaildrop(Action):
     def as_dict(self) -> dict[str, object]:
         """The message numbers of this session and the UIDLs."""
         uidls = [None if entry.uidl is None else _shown(entry.uidl) for entry in self.entries]
-        return {"do": self.do, "count": len(self.entries), "uidls": uidls}
+        return {"do": "delete-from-maildrop", "count": len(self.entries), "uidls": uidls}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from fetchmail_py.model import MaildropEntry, Stage, StoredMessage
@@ -13,8 +12,7 @@ MAX_UIDL = 512
 """RFC 1939 allows 70 octets; servers exceed it. Longer than this identifies nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class MaildropPlan:
+class MaildropPlan(NamedTuple):
     """What one session does, before any question by TOP is answered."""
 
     retrieve: tuple[MaildropEntry, ...]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from fetchmail_py.identity import NO_IDENTITY
@@ -37,8 +36,7 @@ class RemoteCandidate(NamedTuple, Generic[R]):
     order: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Matches(Generic[L, R]):
+class Matches(NamedTuple, Generic[L, R]):
     """What was found. `ambiguous` holds handles that look alike but not in equal number: both sides are kept."""
 
     pairs: tuple[tuple[L, R], ...]

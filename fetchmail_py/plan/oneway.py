@@ -132,8 +132,7 @@ def _compare_local(
             delta.reflag.append(FlagChange(pair, pair.flags))
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(NamedTuple):
     """A mailbox left as it is because its deletions need the user's word."""
 
     mailbox: MailboxName
@@ -144,8 +143,7 @@ class Stop:
     """The messages were deleted here, and would be deleted at the server; else the other way round."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Ordered actions, and what was left alone."""
 
     actions: tuple[Action, ...]

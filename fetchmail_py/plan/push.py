@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import NamedTuple
 
 from fetchmail_py.model import Flags, MailboxName, MessageKey, Uid, UidSet
-from fetchmail_py.plan.actions import Action, messages
+from fetchmail_py.plan.actions import as_json, messages
 
 
-@dataclass(frozen=True, slots=True)
-class CreateRemoteMailbox(Action):
+class CreateRemoteMailbox(NamedTuple):
     """A mailbox that came into being here is created at the server."""
 
-    do: ClassVar[str] = "create-remote-mailbox"
     mailbox: MailboxName
 
     def __str__(self) -> str:
         return f"{self.mailbox}: create the mailbox at the server"
 
+    def as_dict(self) -> dict[str, object]:
+        """The action as JSON values."""
+        return as_json("create-remote-mailbox", self)
 
-@dataclass(frozen=True, slots=True)
-class RenameRemoteMailbox(Action):
+
+class RenameRemoteMailbox(NamedTuple):
     """A folder was renamed here: the mailbox follows."""
 
-    do: ClassVar[str] = "rename-remote-mailbox"
     mailbox: MailboxName
     to: MailboxName
 
     def __str__(self) -> str:
         return f"{self.mailbox}: rename the mailbox at the server to {self.to}"
 
+    def as_dict(self) -> dict[str, object]:
+        """The action as JSON values."""
+        return as_json("rename-remote-mailbox", self)
 
-@dataclass(frozen=True, slots=True)
-class MergeFlags(Action):
+
+class MergeFlags(NamedTuple):
     """The flags of one message, brought together: `here` is what the file gets, `add` and `remove` what the server is told."""
 
-    do: ClassVar[str] = "merge-flags"
     mailbox: MailboxName
     uid: Uid
     key: MessageKey
@@ -57,12 +58,14 @@ class MergeFlags(Action):
                 parts.append(f"{word} ({' '.join(sorted(flags))}) at UID {self.uid} at the server")
         return f"{self.mailbox}: {', '.join(parts) or f'note the flags of UID {self.uid}'}"
 
+    def as_dict(self) -> dict[str, object]:
+        """The action as JSON values."""
+        return as_json("merge-flags", self)
 
-@dataclass(frozen=True, slots=True)
-class MoveRemote(Action):
+
+class MoveRemote(NamedTuple):
     """Files were moved here to another mailbox: the messages follow at the server. `keys` are the files' names there."""
 
-    do: ClassVar[str] = "move-remote"
     mailbox: MailboxName
     uids: tuple[Uid, ...]
     to: MailboxName
@@ -76,14 +79,12 @@ class MoveRemote(Action):
     def as_dict(self) -> dict[str, object]:
         """The UIDs as a sequence-set."""
         uids = str(UidSet.of(self.uids))
-        return {"do": self.do, "mailbox": self.mailbox, "uids": uids, "count": len(self.uids), "to": self.to}
+        return {"do": "move-remote", "mailbox": self.mailbox, "uids": uids, "count": len(self.uids), "to": self.to}
 
 
-@dataclass(frozen=True, slots=True)
-class CopyRemote(Action):
+class CopyRemote(NamedTuple):
     """Files here are copies of messages that the server has: they are copied there. `rows` are the copies' own rows."""
 
-    do: ClassVar[str] = "copy-remote"
     mailbox: MailboxName
     uids: tuple[Uid, ...]
     to: MailboxName
@@ -92,12 +93,14 @@ class CopyRemote(Action):
     def __str__(self) -> str:
         return f"{self.mailbox}: copy {messages(len(self.uids))} at the server to {self.to} (UID {UidSet.of(self.uids)})"
 
+    def as_dict(self) -> dict[str, object]:
+        """The action as JSON values."""
+        return as_json("copy-remote", self)
 
-@dataclass(frozen=True, slots=True)
-class Upload(Action):
+
+class Upload(NamedTuple):
     """Messages that only this side has. `rows` are their numbers below zero in the state, `keys` their files."""
 
-    do: ClassVar[str] = "upload"
     mailbox: MailboxName
     rows: tuple[Uid, ...]
     keys: tuple[MessageKey, ...]
@@ -107,14 +110,12 @@ class Upload(Action):
 
     def as_dict(self) -> dict[str, object]:
         """The files' keys."""
-        return {"do": self.do, "mailbox": self.mailbox, "keys": list(self.keys), "count": len(self.keys)}
+        return {"do": "upload", "mailbox": self.mailbox, "keys": list(self.keys), "count": len(self.keys)}
 
 
-@dataclass(frozen=True, slots=True)
-class UploadAgain(Action):
+class UploadAgain(NamedTuple):
     """Deleted at the server, changed here meanwhile: it goes up again."""
 
-    do: ClassVar[str] = "upload-again"
     mailbox: MailboxName
     uid: Uid
     key: MessageKey
@@ -122,12 +123,14 @@ class UploadAgain(Action):
     def __str__(self) -> str:
         return f"{self.mailbox}: upload UID {self.uid} again: it was deleted at the server, and is wanted here"
 
+    def as_dict(self) -> dict[str, object]:
+        """The action as JSON values."""
+        return as_json("upload-again", self)
 
-@dataclass(frozen=True, slots=True)
-class DeleteAtServer(Action):
+
+class DeleteAtServer(NamedTuple):
     """Deleted here, or marked for it: deleted there too, by UID."""
 
-    do: ClassVar[str] = "delete-remote"
     mailbox: MailboxName
     uids: tuple[Uid, ...]
     also_here: bool = False
@@ -140,14 +143,12 @@ class DeleteAtServer(Action):
     def as_dict(self) -> dict[str, object]:
         """The UIDs as a sequence-set."""
         uids = str(UidSet.of(self.uids))
-        return {"do": self.do, "mailbox": self.mailbox, "uids": uids, "count": len(self.uids), "also_here": self.also_here}
+        return {"do": "delete-remote", "mailbox": self.mailbox, "uids": uids, "count": len(self.uids), "also_here": self.also_here}
 
 
-@dataclass(frozen=True, slots=True)
-class TrashAtServer(Action):
+class TrashAtServer(NamedTuple):
     """Deleted here, or marked for it: moved to the trash there."""
 
-    do: ClassVar[str] = "trash-remote"
     mailbox: MailboxName
     uids: tuple[Uid, ...]
     to: MailboxName
@@ -161,6 +162,6 @@ class TrashAtServer(Action):
         """The UIDs as a sequence-set."""
         uids = str(UidSet.of(self.uids))
         return {
-            "do": self.do, "mailbox": self.mailbox, "uids": uids, "count": len(self.uids), "to": self.to,
+            "do": "trash-remote", "mailbox": self.mailbox, "uids": uids, "count": len(self.uids), "to": self.to,
             "also_here": self.also_here,
         }  # fmt: skip

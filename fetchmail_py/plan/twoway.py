@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fetchmail_py.model import DELETED, NO_FLAGS, SEEN, Flags, MailboxName, MessageKey, Pair, RemoteSnapshot, Stage, Uid
@@ -57,11 +58,10 @@ class Unpaired(NamedTuple):
     key: MessageKey
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
+class Here(NamedTuple):
     """What differs in a mailbox's directory from the state; what is not named is as it was."""
 
-    flags: Mapping[Uid, Flags] = field(default_factory=dict)
+    flags: Mapping[Uid, Flags] = MappingProxyType({})
     """Files of pairs whose flags are not those agreed on."""
     missing: frozenset[Uid] = frozenset()
     """Pairs whose file was not there, twice."""
@@ -296,7 +296,7 @@ def plan_account(
             change = _merge_action(by_name.get(source), source, Change(pair, local.file.flags, there))
             agreed.append(merge(pair.flags, local.file.flags, there))
             if change is not None and (change.add or change.remove):
-                before.append(replace(change, pull=False))
+                before.append(change._replace(pull=False))
         uids = tuple(m.source.pair.uid for m in group)
         before.append(MoveRemote(source, uids, target, tuple(m.file.key for m in group), tuple(agreed)))
     for (source, target), copied in _grouped(copies).items():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from fetchmail_py.errors import AuthenticationFailed, FetchmailError, TlsError
 from fetchmail_py.wire import sasl
@@ -18,13 +17,12 @@ APOP: Final = "APOP"
 """POP3 APOP (RFC 1939, 7)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(NamedTuple):
     """Who logs in, and how. `auth` is the configuration's word ("auto", "plain", …); `secret` gives the password or token."""
 
     user: str
     auth: str
-    secret: Callable[[], str] = field(repr=False)
+    secret: Callable[[], str]
 
 
 class NotOffered(AuthenticationFailed):

@@ -15,8 +15,7 @@ import socket
 import ssl
 import time
 import zlib
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from fetchmail_py.errors import (
     CertificateError,
@@ -34,8 +33,7 @@ INFLATE: Final = 1024 * 1024
 KEEPALIVE_IDLE: Final = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """A server and how to speak to it privately."""
 
     host: str

@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -146,16 +145,15 @@ def bare_line_feeds(path: str) -> int:
     return count
 
 
-@dataclass(frozen=True, slots=True)
-class WireSource:
-    """A stored message as it goes over the wire: called, it gives the octets in pieces. `data`: read already."""
+class WireSource(NamedTuple):
+    """A stored message as it goes over the wire. `data`: read already."""
 
     path: str
     line_ends: int
     data: bytes | None = None
 
-    def __call__(self) -> Iterator[bytes]:
-        """The octets, from the beginning each time."""
+    def chunks(self) -> Iterator[bytes]:
+        """The octets in pieces, from the beginning each time."""
         if self.data is None:
             yield from read_wire(self.path, self.line_ends)
         elif self.line_ends == LineEnds.AS_RECEIVED:

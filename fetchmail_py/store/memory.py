@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from fetchmail_py.errors import StoreError
 from fetchmail_py.store import durable
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
+class Remembered(NamedTuple):
     """One Maildir, as the last run with effects left it."""
 
     store_id: str
@@ -76,4 +75,4 @@ def save(name: str, remembered: Remembered) -> None:
     """Replaces what is remembered, durably."""
     path = _path(name)
     durable.make_directories(os.path.dirname(path))
-    durable.write_small(path, json.dumps(asdict(remembered), indent=1).encode() + b"\n")
+    durable.write_small(path, json.dumps(remembered._asdict(), indent=1).encode() + b"\n")

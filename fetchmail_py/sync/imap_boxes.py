@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fetchmail_py.errors import ConfigError, SafetyStop, ServerRefused
 from fetchmail_py.identity import NO_IDENTITY, identity
@@ -65,8 +66,7 @@ class Box:
         return self.look.uidvalidity if self.look is not None else self.row.uidvalidity
 
 
-@dataclass(frozen=True, slots=True)
-class Renamed:
+class Renamed(NamedTuple):
     """A mailbox that the server has under another name now."""
 
     row: MailboxRow

@@ -249,7 +249,7 @@ class Push:
                 continue
             flags = self._home.flags_known(box.row, file, pair.flags)
             flags = frozenset(flag for flag in flags if storable is None or flag in storable)
-            ready = imap_store.Upload(flags, date, wire, upload)
+            ready = imap_store.Upload(flags, date, wire, upload.chunks)
             sent[id(ready)] = _Outgoing(row, key, flags)
             yield ready
 
@@ -262,7 +262,7 @@ class Push:
         if sha256(data).digest() != digest:
             return None
         source = content.WireSource(path, line_ends, data)
-        return source if sum(map(len, source())) == wire else None
+        return source if sum(map(len, source.chunks())) == wire else None
 
     def _refused(self, box: Box, message: _Outgoing, error: ServerRefused) -> None:
         if isinstance(error, ServerBusy) or error.code in _TRANSIENT:

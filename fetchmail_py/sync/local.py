@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from fetchmail_py.errors import StoreError
@@ -215,8 +214,7 @@ def places(root: str, layout: str) -> Iterator[Place]:
     yield from visit("")
 
 
-@dataclass(frozen=True, slots=True)
-class RenamedHere:
+class RenamedHere(NamedTuple):
     """A mailbox whose directory has another name now."""
 
     row: MailboxRow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fetchmail_py.config import Account
 from fetchmail_py.errors import ConnectionLost, FetchmailError, Interrupted
@@ -14,8 +14,7 @@ from fetchmail_py.store.state import StateDamaged, StateDb
 from fetchmail_py.sync.home import Home
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What the command line asks of a run."""
 
     dry_run: bool = False

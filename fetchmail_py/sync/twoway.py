@@ -6,7 +6,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from fetchmail_py.errors import SafetyStop, ServerRefused, StoreError
 from fetchmail_py.model import FLAG_TO_LETTER, FORWARDED, Delivered, Flags, MailboxName, MessageKey, Pair, RemoteMailbox, Stage, Uid
@@ -43,7 +42,7 @@ class TwoWayRun(ImapRun):
     def places(self, session: ImapSession, listed: Sequence[RemoteMailbox], boxes: list[Box]) -> list[Action]:
         """Mailboxes made or renamed here: the server follows, at once, so that they can be looked at as all others."""
         if self.account.expunge and self.home.state.get("expunge") is None:
-            self.options = replace(self.options, full=True)
+            self.options = self.options._replace(full=True)
         self._local_moves, self._orphans, self._tentative, self._not_there = [], {}, [], set()
         if self.options.mailboxes is not None or self.options.adopt or not os.path.isdir(self.home.root):
             return []
@@ -99,11 +98,11 @@ class TwoWayRun(ImapRun):
             self.report.moved_remote += 1
             for box in boxes:
                 if box.row.id == row.id:
-                    box.remote = replace(box.remote, name=entry.name)
+                    box.remote = box.remote._replace(name=entry.name)
                 elif box.row.name.startswith(old + delimiter):
                     # What is below it has another name at the server too.
                     box.row.name = MailboxName(entry.name + box.row.name[len(old) :])
-                    box.remote = replace(box.remote, name=box.row.name)
+                    box.remote = box.remote._replace(name=box.row.name)
                     state.save_mailbox(box.row)
             row.name = entry.name
         row.path = entry.path
@@ -329,7 +328,7 @@ class TwoWayRun(ImapRun):
     def _without(self, box: Box, uids: Iterable[Uid]) -> None:
         """These are not missing after all."""
         assert box.here is not None
-        box.here = replace(box.here, missing=box.here.missing - set(uids))
+        box.here = box.here._replace(missing=box.here.missing - set(uids))
         for uid in uids:
             if box.snapshot is None or uid not in box.snapshot.changed:
                 box.pairs.pop(uid, None)

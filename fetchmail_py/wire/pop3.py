@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 from fetchmail_py.errors import ProtocolError
@@ -96,8 +95,7 @@ Answer: TypeAlias = bytes | Reply | _Large
 """What RETR or TOP brings: the message, a refusal, or LARGE."""
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
+class Capabilities(NamedTuple):
     """What a server announces by CAPA (RFC 2449, 6). All False and empty where it has no CAPA."""
 
     offered: bool = False

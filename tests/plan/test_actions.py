@@ -25,6 +25,20 @@ from fetchmail_py.plan.actions import (
 
 BOX, KEY = MailboxName("Box"), MessageKey("k")
 UIDS = (Uid(9), Uid(1), Uid(2))
+NAMES = {
+    CreateMailbox: "create-local-mailbox",
+    RenameMailbox: "rename-local-mailbox",
+    Download: "download",
+    Recognise: "recognise",
+    MoveLocal: "move-local",
+    SetLocalFlags: "set-local-flags",
+    DeleteLocal: "delete-local",
+    Keep: "keep",
+    Forget: "forget",
+    DeleteRemote: "delete-remote",
+    Retrieve: "retrieve",
+    DeleteFromMaildrop: "delete-from-maildrop",
+}
 ENTRIES = (MaildropEntry(1, b"\xff<", 100), MaildropEntry(2, None, 50))
 
 
@@ -76,4 +90,4 @@ ENTRIES = (MaildropEntry(1, b"\xff<", 100), MaildropEntry(2, None, 50))
 )
 def test_how_an_action_is_shown(action: Action, line: str, values: dict[str, object]) -> None:
     assert str(action) == line
-    assert json.loads(json.dumps(action.as_dict())) == {"do": action.do} | values
+    assert json.loads(json.dumps(action.as_dict())) == {"do": NAMES[type(action)]} | values

@@ -8,7 +8,6 @@ import socket
 import ssl
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -97,7 +96,7 @@ class TestCertificates:
 
     def test_another_authority_than_the_named_one(self, tls: Authority, tmp_path: Path) -> None:
         other = issue(("127.0.0.1",), tmp_path)
-        self.refused(tls, lambda peer: replace(peer.endpoint("implicit"), ca_file=other.ca_file))
+        self.refused(tls, lambda peer: peer.endpoint("implicit")._replace(ca_file=other.ca_file))
 
     def test_another_host(self, tmp_path: Path) -> None:
         for names in (("mail.example.org",), ("127.0.0.2",), ("*.0.0.1",)):
@@ -140,7 +139,7 @@ class TestCertificates:
     def test_another_one_than_the_named_is_refused_even_if_trusted(self, tls: Authority) -> None:
         other = hashlib.sha256(b"another").digest()
         with Peer(tls=tls, implicit=True) as peer, pytest.raises(CertificateError) as caught:
-            Transport.connect(replace(peer.endpoint("implicit"), fingerprint=other))
+            Transport.connect(peer.endpoint("implicit")._replace(fingerprint=other))
         assert caught.value.fingerprint == self.fingerprint(tls)
 
     def test_an_old_version_of_tls(self, tmp_path: Path) -> None:
@@ -158,7 +157,7 @@ class TestCertificates:
         broken.write_text("this is no certificate")
         for change in ({"ca_file": "/nonexistent"}, {"ca_file": str(broken)}, {"client_cert": str(broken)}):
             with connected(tls=tls) as (_, transport):
-                transport.endpoint = replace(transport.endpoint, tls="implicit", **change)  # type: ignore[arg-type]
+                transport.endpoint = transport.endpoint._replace(tls="implicit", **change)  # type: ignore[arg-type]
                 with pytest.raises(ConfigError) as caught:
                     transport._handshake()
                 assert caught.value.key == next(iter(change))
@@ -170,7 +169,7 @@ class TestCertificates:
         ca.configure_trust(asking.server)
         asking.server.verify_mode = ssl.CERT_REQUIRED
         with Peer(HELLO, tls=asking, implicit=True) as peer:
-            transport = Transport.connect(replace(peer.endpoint("implicit"), client_cert=str(tmp_path / "ann.pem")))
+            transport = Transport.connect(peer.endpoint("implicit")._replace(client_cert=str(tmp_path / "ann.pem")))
             assert transport.receive() == HELLO
             transport.close()
 
@@ -231,7 +230,7 @@ class TestSilence:
             peer._buffer = b""
 
         with Peer(wait, tls=tls) as peer, pytest.raises(ConnectionLost, match="handshake") as caught:
-            Transport.connect(replace(peer.endpoint("implicit"), timeout=0.05))
+            Transport.connect(peer.endpoint("implicit")._replace(timeout=0.05))
         assert caught.value.timed_out
 
     def test_nobody_takes_what_is_sent(self) -> None:
