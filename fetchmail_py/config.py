@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fetchmail_py.errors import ConfigError
@@ -41,9 +41,8 @@ _LOOPBACK = re.compile(r"localhost|.*\.localhost|127(\.\d{1,3}){3}|::1|\[::1\]",
 _SOURCES = ("password", "password_command", "password_file", "password_env")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """One account with every value filled in."""
+class Account(NamedTuple):
+    """One account with every value filled in; made with keywords."""
 
     name: str
     protocol: str
@@ -66,7 +65,7 @@ class Account:
     """A command and its arguments, or a line for the shell."""
     password_file: str | None = None
     password_env: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password: str | None = None
     timeout: float = 60.0
     """Seconds."""
     on_new: tuple[str, ...] | str | None = None
@@ -74,7 +73,7 @@ class Account:
     # IMAP
     mode: str = "disconnected"
     mailboxes: tuple[str, ...] = ("*",)
-    map: Mapping[str, str] = field(default_factory=dict)
+    map: Mapping[str, str] = MappingProxyType({})
     layout: str = "fs"
     connections: int | None = None
     """None: decided from the round trip."""
@@ -89,6 +88,10 @@ class Account:
     # POP3
     keep: float | None = 0.0
     """Seconds that a stored message stays at the server; None: for ever."""
+
+    def __repr__(self) -> str:
+        """Without its values: one is a password."""
+        return f"<account {self.name}>"
 
 
 class Target(NamedTuple):
@@ -418,7 +421,7 @@ def _account(name: str, table: Mapping[str, object], defaults: Mapping[str, obje
         values.pop("host", None)  # the account's own provider names another than the defaults
     _fill_in(values, where, file)
     _check_together(values, where, file)
-    known = {entry.name for entry in fields(Account)}
+    known = set(Account._fields)
     return Account(name=name, **{key: value for key, value in values.items() if key in known})  # type: ignore[arg-type]
 
 
@@ -606,4 +609,4 @@ def account_from_url(url: str, maildir: str, **settings: object) -> tuple[Accoun
 
 def as_backup(account: Account, maildir: str) -> Account:
     """The account, to be copied into a directory of its own: nothing changes at the server, nothing is deleted here."""
-    return replace(account, maildir=os.path.abspath(os.path.expanduser(maildir)), mode="backup", keep=None, on_new=None)
+    return account._replace(maildir=os.path.abspath(os.path.expanduser(maildir)), mode="backup", keep=None, on_new=None)

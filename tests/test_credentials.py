@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,7 @@ class TestCommand:
         "command", [("printf", f"{SECRET}\\nsecond line\\n"), f"echo '{SECRET}' | cat", ("printf", f"{SECRET}\\r\\n")]
     )
     def test_first_line(self, command: tuple[str, ...] | str) -> None:
-        assert secret(replace(ACCOUNT, password_command=command)) == SECRET
+        assert secret(ACCOUNT._replace(password_command=command)) == SECRET
 
     @pytest.mark.parametrize(
         ("command", "words"),
@@ -85,24 +84,24 @@ class TestCommand:
     )
     def test_errors(self, command: tuple[str, ...] | str, words: str) -> None:
         with pytest.raises(CredentialError, match=words):
-            secret(replace(ACCOUNT, password_command=command))
+            secret(ACCOUNT._replace(password_command=command))
 
     def test_one_that_hangs_is_killed_with_its_children(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(credentials, "COMMAND_TIMEOUT", 0.2)
         with pytest.raises(CredentialError, match="no answer"):
-            secret(replace(ACCOUNT, password_command="cat < /dev/zero > /dev/null & cat < /dev/zero > /dev/null"))
+            secret(ACCOUNT._replace(password_command="cat < /dev/zero > /dev/null & cat < /dev/zero > /dev/null"))
 
 
     def test_what_it_leaves_running_is_not_waited_for(self, tmp_path: Path) -> None:
         line = f"tail -f /dev/null & echo $! > {tmp_path}/pid; echo '{SECRET}'"
         try:
-            assert secret(replace(ACCOUNT, password_command=line)) == SECRET
+            assert secret(ACCOUNT._replace(password_command=line)) == SECRET
         finally:
             os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
     def test_a_line_for_the_shell_is_not_shown(self) -> None:
         with pytest.raises(CredentialError) as caught:
-            secret(replace(ACCOUNT, password_command="TOKEN=hunter2 false"))
+            secret(ACCOUNT._replace(password_command="TOKEN=hunter2 false"))
         assert "hunter2" not in str(caught.value)
 
 
@@ -110,18 +109,18 @@ def test_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text(SECRET + "\nnot this\n")
     file.chmod(0o644)
-    account = replace(ACCOUNT, password_file=str(file))
+    account = ACCOUNT._replace(password_file=str(file))
     with pytest.raises(CredentialError, match="read by others") as caught:
         secret(account)
     assert "chmod 600" in str(caught.value.hint)
     file.chmod(0o600)
     assert secret(account) == SECRET
     with pytest.raises(CredentialError, match="No such file"):
-        secret(replace(ACCOUNT, password_file=str(tmp_path / "no")))
+        secret(ACCOUNT._replace(password_file=str(tmp_path / "no")))
 
 
 def test_environment() -> None:
-    account = replace(ACCOUNT, password_env="MAIL")
+    account = ACCOUNT._replace(password_env="MAIL")
     assert secret(account, MAIL=SECRET) == SECRET
     with pytest.raises(CredentialError, match="MAIL is not set"):
         secret(account)
@@ -171,12 +170,12 @@ def test_a_person_is_asked_last(drawer: Drawer, monkeypatch: pytest.MonkeyPatch)
     [({}, True), ({"auth": "external"}, False), ({"password_file": "/p"}, False), ({"password": ""}, False)],
 )
 def test_who_may_have_to_be_asked(changes: dict[str, Any], expected: bool) -> None:
-    assert may_ask(replace(ACCOUNT, **changes)) is expected
+    assert may_ask(ACCOUNT._replace(**changes)) is expected
 
 
 def test_asked_for_once_by_many(tmp_path: Path) -> None:
     count = tmp_path / "count"
-    found = secret_for(replace(ACCOUNT, password_command=f"echo x >> {count}; echo {SECRET}"), interactive=False)
+    found = secret_for(ACCOUNT._replace(password_command=f"echo x >> {count}; echo {SECRET}"), interactive=False)
     threads = [threading.Thread(target=found) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -187,10 +186,10 @@ def test_asked_for_once_by_many(tmp_path: Path) -> None:
 
 
 def test_never_shown() -> None:
-    account = replace(ACCOUNT, password=SECRET)
+    account = ACCOUNT._replace(password=SECRET)
     found = secret_for(account, interactive=False)
     assert found() == SECRET
     assert SECRET not in repr(found) + repr(account)
     with pytest.raises(CredentialError) as caught:
-        secret(replace(ACCOUNT, password_command=f"echo {SECRET}; exit 1"))
+        secret(ACCOUNT._replace(password_command=f"echo {SECRET}; exit 1"))
     assert SECRET not in f"{caught.value.detail} {caught.value.hint}"

@@ -99,10 +99,12 @@ def run_jobs(jobs: Sequence[Job], console: Console, width: int | None) -> int:
 
 def _run(job: Job, console: Console, stop: StopFlag, secret: Callable[[], str]) -> None:
     account = job.account
-    if account.protocol == "imap":
-        import fetchmail_py.sync.imap  # noqa: PLC0415
+    if account.protocol == "pop3":
+        import fetchmail_py.sync.pop3  # noqa: PLC0415
+    elif account.mode == "disconnected":
+        import fetchmail_py.sync.twoway  # noqa: PLC0415
     else:
-        import fetchmail_py.sync.pop3  # noqa: F401, PLC0415
+        import fetchmail_py.sync.imap  # noqa: F401, PLC0415
     gc.enable()  # the last of the imports: see __main__
     job.report = run_account(
         account, secret, job.options, on_event=console.event, stop=stop, remember_as=job.remember_as

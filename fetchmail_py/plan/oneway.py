@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fetchmail_py.model import Flags, MailboxName, MessageKey, Pair, RemoteSnapshot, Stage, Uid
@@ -36,26 +35,26 @@ class FlagChange(NamedTuple):
     flags: Flags
 
 
-@dataclass(slots=True)
 class Delta:
     """What differs in one mailbox between the server, the state and, where it was looked at, the local side."""
 
-    mailbox: MailboxName
-    known: int
-    """How many messages both sides had: what the guard measures deletions against."""
-    new: list[Uid] = field(default_factory=list)
-    """At the server and wanted here."""
-    gone: list[Pair] = field(default_factory=list)
-    """No longer at the server, but here."""
-    lost: list[Pair] = field(default_factory=list)
-    """On neither side any more."""
-    returned: list[Pair] = field(default_factory=list)
-    """Kept here as gone, and at the server after all."""
-    reflag: list[FlagChange] = field(default_factory=list)
-    stored: list[Uid] = field(default_factory=list)
-    """Stored here and still at the server (mode offline)."""
-    exempt: bool = False
-    """The guard does not watch it: its special use is \\Trash or \\Junk."""
+    def __init__(self, mailbox: MailboxName, known: int, *, exempt: bool = False) -> None:
+        self.mailbox = mailbox
+        self.known = known
+        """How many messages both sides had: what the guard measures deletions against."""
+        self.exempt = exempt
+        """The guard does not watch it: its special use is \\Trash or \\Junk."""
+        self.new: list[Uid] = []
+        """At the server and wanted here."""
+        self.gone: list[Pair] = []
+        """No longer at the server, but here."""
+        self.lost: list[Pair] = []
+        """On neither side any more."""
+        self.returned: list[Pair] = []
+        """Kept here as gone, and at the server after all."""
+        self.reflag: list[FlagChange] = []
+        self.stored: list[Uid] = []
+        """Stored here and still at the server (mode offline)."""
 
 
 def compare(

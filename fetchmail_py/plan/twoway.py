@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -72,33 +71,33 @@ class Here(NamedTuple):
 UNCHANGED = Here()
 
 
-@dataclass(slots=True)
 class Delta:
     """What one mailbox needs."""
 
-    mailbox: MailboxName
-    known: int
-    exempt: bool = False
-    read_only: bool = False
-    storable: Flags | None = None
-    """Flags that the server can store; None: any."""
-    new: list[Uid] = field(default_factory=list)
-    fetched_again: list[Uid] = field(default_factory=list)
-    """Of these: deleted here, but wanted at the server."""
-    changes: list[Change] = field(default_factory=list)
-    gone: list[Pair] = field(default_factory=list)
-    """Deleted at the server: to be deleted here."""
-    removed: list[Pair] = field(default_factory=list)
-    """Deleted here: to be deleted at the server."""
-    expunged: list[Pair] = field(default_factory=list)
-    """Marked \\Deleted, where marked messages are to be removed on both sides."""
-    doomed: list[Uid] = field(default_factory=list)
-    """Marked \\Deleted at the server and never here, where marked messages are to be removed."""
-    lost: list[Pair] = field(default_factory=list)
-    returned: list[Pair] = field(default_factory=list)
-    raised: list[Pair] = field(default_factory=list)
-    """Deleted at the server, wanted here."""
-    unpaired: list[Unpaired] = field(default_factory=list)
+    def __init__(self, mailbox: MailboxName, known: int, *, exempt: bool = False) -> None:
+        self.mailbox = mailbox
+        self.known = known
+        self.exempt = exempt
+        self.read_only = False
+        self.storable: Flags | None = None
+        """Flags that the server can store; None: any."""
+        self.new: list[Uid] = []
+        self.fetched_again: list[Uid] = []
+        """Of these: deleted here, but wanted at the server."""
+        self.changes: list[Change] = []
+        self.gone: list[Pair] = []
+        """Deleted at the server: to be deleted here."""
+        self.removed: list[Pair] = []
+        """Deleted here: to be deleted at the server."""
+        self.expunged: list[Pair] = []
+        """Marked \\Deleted, where marked messages are to be removed on both sides."""
+        self.doomed: list[Uid] = []
+        """Marked \\Deleted at the server and never here, where marked messages are to be removed."""
+        self.lost: list[Pair] = []
+        self.returned: list[Pair] = []
+        self.raised: list[Pair] = []
+        """Deleted at the server, wanted here."""
+        self.unpaired: list[Unpaired] = []
 
 
 def compare(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import ipaddress
 import select
 import socket
 import ssl
@@ -82,7 +81,8 @@ class Transport:
         Raises ServerUnreachable, ConnectionLost (no answer to the handshake in time), TlsError, CertificateError.
         """
         try:
-            sock = socket.create_connection((endpoint.host, endpoint.port), timeout=endpoint.timeout)
+            address = (_name(endpoint.host), endpoint.port)
+            sock = socket.create_connection(address, timeout=endpoint.timeout)  # type: ignore[arg-type]
         except socket.gaierror as error:
             raise ServerUnreachable(f"cannot find {endpoint.host}: {error.strerror}") from error
         except UnicodeError as error:
@@ -109,6 +109,8 @@ class Transport:
     @property
     def loopback(self) -> bool:
         """Whether the other end is this machine."""
+        import ipaddress  # noqa: PLC0415 - only a connection without TLS asks
+
         try:
             return ipaddress.ip_address(self._socket.getpeername()[0]).is_loopback
         except (OSError, ValueError, IndexError):
@@ -223,7 +225,7 @@ class Transport:
         asked = time.monotonic()
         try:
             # The host name is checked against the certificate even where it is an address (RFC 9525).
-            secure = context.wrap_socket(self._socket, server_hostname=endpoint.host)
+            secure = context.wrap_socket(self._socket, server_hostname=_name(endpoint.host))
         except ssl.SSLCertVerificationError as error:
             raise CertificateError(
                 f"the certificate of {endpoint.host} is not trusted: {error.verify_message}",
@@ -323,6 +325,11 @@ class Transport:
         with contextlib.suppress(OSError):
             # Not SSLSocket.shutdown: that one takes TLS off first, and the other thread would go on to read ciphertext.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+def _name(host: str) -> str | bytes:
+    """The host's name as the libraries want it: text would go through the IDNA codec, which takes 3 ms to load."""
+    return host.encode("ascii") if host.isascii() else host
 
 
 def _no_password() -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Collection
 
 from fetchmail_py.model import MailboxName
@@ -133,6 +132,8 @@ def _digest(name: str) -> str:
 
 
 def _folded(path: str) -> str:
+    import unicodedata  # noqa: PLC0415 - few file systems fold case
+
     return unicodedata.normalize("NFC", path).casefold()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fetchmail_py.errors import ConfigError, SafetyStop, ServerRefused
@@ -23,37 +22,37 @@ PROOFS = 3
 """Messages that must be the same for a mailbox under another name to count as renamed."""
 
 
-@dataclass(slots=True)
 class Box:
     """One mailbox in this run."""
 
-    remote: RemoteMailbox
-    row: MailboxRow
-    maildir: Maildir
-    new: bool = False
-    """There was no row: it is created here."""
-    look: Look | None = None
-    """None: not looked at, since the server has nothing new."""
-    snapshot: RemoteSnapshot | None = None
-    pairs: dict[Uid, Pair] = field(default_factory=dict)
-    files: dict[MessageKey, LocalFile] | None = None
-    """What lies here; None: not looked at, since nothing changed."""
-    signature: Signature | None = None
-    delta: Delta | twoway.Delta | None = None
-    here: twoway.Here | None = None
-    """Mode disconnected: what differs here; None: not looked at, since nothing changed."""
-    strangers: dict[MessageKey, LocalFile] = field(default_factory=dict)
-    """Mode disconnected: files that no row knows."""
-    flags_here: dict[Uid, Flags] = field(default_factory=dict)
-    """Mode disconnected: flags of files without a UID, by the number of their row."""
-    vanished: bool = False
-    """Mode disconnected: its directory was here, and is gone."""
-    unpaired: dict[bytes, list[Uid]] = field(default_factory=dict)
-    """Digest to rows without a UID: a download that turns out to be one of these is not stored twice."""
-    touched: bool = False
-    """This run changed something in its directory."""
-    unfinished: bool = False
-    """Something of what was seen has not been carried out: the next run must see it again."""
+    def __init__(self, remote: RemoteMailbox, row: MailboxRow, maildir: Maildir, *, new: bool = False) -> None:
+        self.remote = remote
+        self.row = row
+        self.maildir = maildir
+        self.new = new
+        """There was no row: it is created here."""
+        self.look: Look | None = None
+        """None: not looked at, since the server has nothing new."""
+        self.snapshot: RemoteSnapshot | None = None
+        self.pairs: dict[Uid, Pair] = {}
+        self.files: dict[MessageKey, LocalFile] | None = None
+        """What lies here; None: not looked at, since nothing changed."""
+        self.signature: Signature | None = None
+        self.delta: Delta | twoway.Delta | None = None
+        self.here: twoway.Here | None = None
+        """Mode disconnected: what differs here; None: not looked at, since nothing changed."""
+        self.strangers: dict[MessageKey, LocalFile] = {}
+        """Mode disconnected: files that no row knows."""
+        self.flags_here: dict[Uid, Flags] = {}
+        """Mode disconnected: flags of files without a UID, by the number of their row."""
+        self.vanished = False
+        """Mode disconnected: its directory was here, and is gone."""
+        self.unpaired: dict[bytes, list[Uid]] = {}
+        """Digest to rows without a UID: a download that turns out to be one of these is not stored twice."""
+        self.touched = False
+        """This run changed something in its directory."""
+        self.unfinished = False
+        """Something of what was seen has not been carried out: the next run must see it again."""
 
     @property
     def name(self) -> MailboxName:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,7 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             return end
 
         monkeypatch.setattr(runs, "run_account", fake)
-        jobs = [Job(replace(ACCOUNT, name=name, report_after=report_after), Options()) for name in by_name]
+        jobs = [Job(ACCOUNT._replace(name=name, report_after=report_after), Options()) for name in by_name]
         return run_jobs(jobs, Console(verbose=False, quiet=False, as_json=as_json), width)
 
     return run
@@ -147,7 +146,7 @@ def test_a_terminal_sees_bars_a_summary_and_the_newest_arrivals(tmp_path: Path, 
 
 class TestOnNew:
     def run(self, command: tuple[str, ...] | str, add_waker: Callable[..., Callable[[], None]] | None = None) -> str | None:
-        return run_on_new(replace(ACCOUNT, on_new=command, password_env="P"), 7, add_waker or (lambda _: lambda: None))
+        return run_on_new(ACCOUNT._replace(on_new=command, password_env="P"), 7, add_waker or (lambda _: lambda: None))
 
     def test_what_it_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("P", "secret")

@@ -13,7 +13,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -114,8 +113,8 @@ def runner() -> Iterator[Callable[[int, World], str]]:
 
             assert process.stdin is not None
             assert process.stdout is not None
-            request = {"account": asdict(found.account), "password": found.store.password}
-            process.stdin.write(f"{number} {json.dumps(request)}\n")
+            request = {"account": found.account._asdict(), "password": found.store.password}
+            process.stdin.write(f"{number} {json.dumps(request, default=dict)}\n")
             process.stdin.flush()
             return process.stdout.readline().strip()
 

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fetchmail_py.config import Account
@@ -63,7 +63,7 @@ class World:
 
     def settings(self, **changes: object) -> None:
         """Other settings from the next run on."""
-        self.account = replace(self.account, **changes)  # type: ignore[arg-type]
+        self.account = self.account._replace(**changes)  # type: ignore[arg-type]
 
     @property
     def maildir(self) -> Path:
