@@ -55,8 +55,10 @@ def letters(count: int, low: int = 2000, high: int = 8000) -> Iterator[Mail]:
 class Bench:
     """A server, and the programs that fetch from it."""
 
-    def __init__(self, root: Path, server: Dovecot, runs: int) -> None:
+    def __init__(self, root: Path, server: Dovecot, runs: int, program: Path) -> None:
         self.root = root
+        self.program = str(program)
+        """The installed command."""
         self.server = server
         self.runs = runs
         self._places = 0
@@ -139,11 +141,6 @@ class Bench:
         for name in names:
             subprocess.run(["cp", "-a", f"{self.server.home('pop')}/.", str(self.server.home(name))], check=True)
         return names
-
-    @property
-    def program(self) -> str:
-        """The installed command."""
-        return str(Path(sys.executable).parent / "fetchmail-py")
 
     @contextmanager
     def far(
