@@ -87,6 +87,8 @@ class ImapSession:
         self.compressed = False
         self.introduced = False
         """ID and ENABLE have been sent: ENABLE has its place before the first SELECT only (RFC 5161, 3.1)."""
+        self.mechanism: str | None = None
+        """The way the login went; None after PREAUTH."""
         self._decoder = ResponseDecoder()
         self._tags = 0
         self._pending: deque[Ticket] = deque()
@@ -111,6 +113,7 @@ class ImapSession:
 
         Raises ServerUnreachable, TlsError, ConnectionLost, ProtocolError, ServerRefused, AuthenticationFailed.
         """
+        login.prepare()
         transport = Transport.connect(endpoint)
         session = cls(transport, on_alert)
         try:
@@ -183,6 +186,7 @@ class ImapSession:
             raise
         status = status._replace(text=self._hide(status.text))
         self._secrets.clear()
+        self.mechanism = mechanism
         if status.status != "OK":
             refused = refusal("login", status)
             if isinstance(refused, ServerBusy) and refused.code not in _LOGIN_CODES:
@@ -225,9 +229,19 @@ class ImapSession:
 
     def compress(self) -> None:
         """COMPRESS=DEFLATE (RFC 4978), where the server offers it. No command may be under way."""
+        ticket = self.ask_compress()
+        if ticket is not None:
+            self.settle_compress(ticket)
+
+    def ask_compress(self) -> Ticket | None:
+        """Sends COMPRESS behind other commands; nothing may be sent until `settle_compress` (RFC 4978, 3)."""
         if "COMPRESS=DEFLATE" not in self.capabilities or self.compressed:
-            return
-        status = self._await(self.send(b"COMPRESS DEFLATE"))
+            return None
+        return self.send(b"COMPRESS DEFLATE")
+
+    def settle_compress(self, ticket: Ticket) -> None:
+        """Reads the answer to COMPRESS; every answer before it has been read."""
+        status = self._await(ticket)
         # RFC 4978: refused is no reason to stop, the session goes on as it is.
         if status.status == "OK":
             self.compressed = True

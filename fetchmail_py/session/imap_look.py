@@ -90,10 +90,22 @@ def settle(session: ImapSession, tickets: Iterable[Ticket]) -> None:
 
 
 def list_mailboxes(session: ImapSession) -> list[RemoteMailbox]:
-    """Every mailbox with its STATUS, in the order in which the server lists them.
+    """Every mailbox with its STATUS, in the order in which the server lists them; see `survey`."""
+    return survey(session).mailboxes
+
+
+class Survey(NamedTuple):
+    """An account's mailboxes, and one of them looked at in the same exchange; None where that told nothing of use."""
+
+    mailboxes: list[RemoteMailbox]
+    ahead: Look | None
+
+
+def survey(session: ImapSession, ahead: Known | None = None, *, compress: bool = False) -> Survey:
+    """Every mailbox with its STATUS, and a look at the changes in the one that is likeliest to have some (`ahead`).
 
     With LIST-STATUS one exchange, else a LIST and one pipelined STATUS for each. A mailbox whose STATUS is refused has None
-    for its numbers. Raises ServerRefused if LIST is.
+    for its numbers. `compress`: COMPRESS travels behind all this, and costs no round trip. Raises ServerRefused if LIST is.
     """
     greeting = introduce(session)
     extended = "LIST-STATUS" in session.capabilities or "IMAP4REV2" in session.capabilities
@@ -106,6 +118,9 @@ def list_mailboxes(session: ImapSession) -> list[RemoteMailbox]:
         returns = b" RETURN (SUBSCRIBED SPECIAL-USE)"
     spaces = session.send(b"NAMESPACE") if "NAMESPACE" in session.capabilities else None
     listing = session.send(b'LIST "" "*"' + returns, name="LIST")
+    # ENABLE is yet to be answered: a server that refuses it refuses the parameter too, and nothing is lost.
+    early = None if ahead is None else _ask(session, ahead, qresync="QRESYNC" in session.capabilities)
+    compression = session.ask_compress() if compress else None
     settle(session, greeting)
     namespace: Namespace | None = None
     if spaces is not None:
@@ -113,7 +128,14 @@ def list_mailboxes(session: ImapSession) -> list[RemoteMailbox]:
             if isinstance(event, Namespace):
                 namespace = event
         session.answer(spaces)
-    found, numbers = _read_list(session, listing)
+    try:
+        found, numbers = _read_list(session, listing)
+    finally:
+        seen = None if early is None else _read(session, early)
+        if compression is not None:
+            session.settle_compress(compression)
+    if not isinstance(seen, Look) or ahead is None or seen.uidvalidity != ahead.uidvalidity:
+        seen = None
     for prefix in _unseen_prefixes(namespace, found):
         pattern = imap_command.astring(prefix + b"*")
         more = session.send(b'LIST "" ', pattern, returns, name="LIST")
@@ -122,7 +144,7 @@ def list_mailboxes(session: ImapSession) -> list[RemoteMailbox]:
         numbers |= other_numbers
     if not extended:
         numbers = _status_each(session, [name for name, entry in found.items() if "\\noselect" not in entry.attributes])
-    return [_mailbox(session, name, entry, numbers.get(name, {})) for name, entry in found.items()]
+    return Survey([_mailbox(session, name, entry, numbers.get(name, {})) for name, entry in found.items()], seen)
 
 
 def _read_list(
@@ -241,11 +263,14 @@ def select_command(session: ImapSession, name: MailboxName, *, read_only: bool, 
     return session.send(verb, mailbox_argument(session, name), parameters, name=verb.decode().strip())
 
 
-def _ask(session: ImapSession, known: Known) -> _Exchange:
+def _ask(session: ImapSession, known: Known, *, qresync: bool | None = None) -> _Exchange:
+    """Sends what looks at a mailbox. `qresync`: whether it is, or is about to be, enabled."""
+    if qresync is None:
+        qresync = "QRESYNC" in session.enabled
     tracks = "CONDSTORE" in session.capabilities or "QRESYNC" in session.capabilities
     changes = tracks and known.uidvalidity > 0 and known.modseq > 0 and not known.everything
     search = listing = None
-    if changes and "QRESYNC" in session.enabled:
+    if changes and qresync:
         parameters = f" (QRESYNC ({known.uidvalidity} {known.modseq}))".encode()
         select = select_command(session, known.name, read_only=True, parameters=parameters)
         return _Exchange(known, Coverage.CHANGES, select, None, None)

@@ -128,6 +128,8 @@ class Pop3Session:
         """Takes over a connected transport; `open` is the usual way."""
         self.transport = transport
         self.capabilities = Capabilities()
+        self.mechanism: str | None = None
+        """The way the login went."""
         self._decoder = ReplyDecoder()
         self._in_step = True
         """Every answer to what was sent has been read to its end."""
@@ -144,6 +146,7 @@ class Pop3Session:
         Raises ServerUnreachable, TlsError, ConnectionLost, ProtocolError, ServerBusy (the maildrop is in use, too many
         logins), AuthenticationFailed, other ServerRefused, CredentialError.
         """
+        login.prepare()
         transport = Transport.connect(endpoint)
         session = cls(transport)
         try:
@@ -218,6 +221,7 @@ class Pop3Session:
             apop=stamp is not None,
             protocol="pop3",
         )
+        self.mechanism = mechanism
         if mechanism == USER:
             user, secret = self._credentials(login)
             self._accept("USER", self._run("USER", sasl.octets(user)))

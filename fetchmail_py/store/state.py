@@ -589,6 +589,10 @@ class StateDb:
 
     # -- sums --------------------------------------------------------------------------------------------------------
 
+    def count_messages(self) -> int:
+        """Messages in all mailboxes, the maildrop left out."""
+        return int(self._run("SELECT count(*) FROM message").fetchone()[0])
+
     def totals(self) -> dict[int, tuple[int, int]]:
         """Messages and stored octets by mailbox; 0 is the maildrop's."""
         found = self._rows("SELECT mailbox, count(*), sum(size) FROM message GROUP BY mailbox")

@@ -319,8 +319,7 @@ class Home:
         """Writes what this Maildir is into the small file outside of it."""
         if self.dry_run:
             return
-        messages = self.state.number("fetched_messages")
-        messages += sum(count for mailbox, (count, _) in self.state.totals().items() if mailbox)
+        messages = self.state.number("fetched_messages") + self.state.count_messages()
         memory.save(
             self._name,
             memory.Remembered(

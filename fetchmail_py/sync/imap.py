@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 
 from fetchmail_py.errors import FetchmailError, ProtocolError, SafetyStop, ServerRefused
 from fetchmail_py.identity import NO_IDENTITY, identity
@@ -23,7 +24,7 @@ from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import Identified, identify
 from fetchmail_py.session.login import Login
 from fetchmail_py.store.maildir import Signature
-from fetchmail_py.store.state import KnownMessage
+from fetchmail_py.store.state import KnownMessage, MailboxRow
 from fetchmail_py.sync import rebuild
 from fetchmail_py.sync.home import Home, endpoint_of
 from fetchmail_py.sync.imap_boxes import Box, Renamed, check_same_account, choose, place
@@ -37,6 +38,9 @@ MOVES_AMONG = 10
 """A gone message is looked for among new ones only while these are at most so many times as many (and 1,000 in any case)."""
 
 EXEMPT = {"\\trash", "\\junk"}
+INBOX = MailboxName("INBOX")
+AHEAD_FROM = 0.020
+"""Seconds of round trip from which a look at INBOX goes with the first question, and what follows is compressed."""
 
 
 class ImapRun:
@@ -54,7 +58,7 @@ class ImapRun:
     ) -> None:
         self.home = home
         self.account = home.account
-        self.login = Login(self.account.user, self.account.auth, secret)
+        self.login = Login(self.account.user, self.account.auth, secret, home.state.get("mechanism") or "")
         self.endpoint = endpoint_of(self.account)
         self.options = options
         self.report = report
@@ -69,6 +73,8 @@ class ImapRun:
     def run(self) -> None:
         """Does it. Raises FetchmailError for what stops the account; what stops one mailbox ends up in the report."""
         session = self.connect()
+        if session.mechanism != self.login.likely:
+            self.home.state.put("mechanism", session.mechanism)  # for the next login
         remove = self.stop.add_waker(session.abort)
         try:
             for _ in range(ROUNDS):
@@ -83,7 +89,12 @@ class ImapRun:
 
     def _round(self, session: ImapSession) -> None:
         """One look at both sides, one plan, carried out."""
-        listed = imap_look.list_mailboxes(session)
+        self._retry.clear()
+        for deferred in self.home.state.deferred():
+            if deferred.ident.isdigit():
+                self._retry[deferred.mailbox].append(Uid(int(deferred.ident)))
+        ahead = self._ahead(session)
+        listed, seen = imap_look.survey(session, ahead, compress=ahead is not None and self.account.compress is None)
         check_same_account(self.home, listed, session, fresh=self.options.fresh)
         self.home.covers_all = self.options.mailboxes is None
         boxes, renamed = choose(self.home, listed, self.options.mailboxes, session, self.note)
@@ -95,7 +106,7 @@ class ImapRun:
             self._rename(renamed, boxes)
         first += self.places(session, listed, boxes)
         self.report.mailboxes = len(boxes)
-        self._look(session, boxes)
+        self._look(session, boxes, {} if seen is None or ahead is None else {ahead: seen})
         plan = self.plan(session, boxes)
         self.stop.check()
         if self.options.adopt:
@@ -151,20 +162,28 @@ class ImapRun:
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
-    def _look(self, session: ImapSession, boxes: list[Box]) -> None:
-        """Looks at both sides of every mailbox that may have changed, and compares them with what we knew."""
+    def _ahead(self, session: ImapSession) -> imap_look.Known | None:
+        """INBOX, in which most things happen: over a far link it is looked at in the exchange that lists the mailboxes."""
+        row = self.home.state.mailboxes().get(INBOX)
+        if row is None or not row.settled or self.options.mailboxes is not None or session.transport.round_trip < AHEAD_FROM:
+            return None
+        known = self._known(row)
+        return None if known.everything or not known.modseq else known
+
+    def _look(self, session: ImapSession, boxes: list[Box], seen: Mapping[imap_look.Known, Look]) -> None:
+        """Looks at both sides of every mailbox that may have changed, and compares them with what we knew.
+
+        `seen` are looks that were had with the listing.
+        """
         state = self.home.state
-        self._retry.clear()
-        for row in state.deferred():
-            if row.ident.isdigit():
-                self._retry[row.mailbox].append(Uid(int(row.ident)))
         for box in boxes:
             self.look_here(box)
         self.looked_here(boxes)
         known = {box.name: box for box in boxes if not self.unchanged(box)}
         again: list[Box] = []
-        wanted = [self._known(box) for box in known.values()]
-        for asked, found in imap_look.look(session, wanted):
+        wanted = [self._known(box.row) for box in known.values()]
+        had = [(asked, seen[asked]) for asked in wanted if asked in seen]
+        for asked, found in chain(had, imap_look.look(session, [asked for asked in wanted if asked not in seen])):
             if not self._take(known[asked.name], found, everything=asked.everything):
                 again.append(known[asked.name])
         # What does not add up is looked at once more, in full, before anything is made of it.
@@ -200,12 +219,12 @@ class ImapRun:
             exempt=bool(box.remote.attributes & EXEMPT),
         )
 
-    def _known(self, box: Box) -> imap_look.Known:
+    def _known(self, row: MailboxRow) -> imap_look.Known:
         # What is to be deleted after a download is looked for in full: nothing tells that an old deletion failed.
         everything = self.options.full or not self.home.trusted or self.account.mode == oneway.OFFLINE
         # Nor does it tell that a message that was set aside, and so is not known, has gone.
-        everything = everything or bool(self._retry.get(box.row.id))
-        return imap_look.Known(box.name, box.row.uidvalidity, box.row.highestmodseq, everything=everything)
+        everything = everything or bool(self._retry.get(row.id))
+        return imap_look.Known(row.name, row.uidvalidity, row.highestmodseq, everything=everything)
 
     def still_there(self, box: Box) -> list[Uid]:
         """The messages set aside earlier that are to be tried again; those that have gone meanwhile are forgotten."""

@@ -49,7 +49,7 @@ class Pop3Run:
     ) -> None:
         self.home = home
         self.account = home.account
-        self.login = Login(self.account.user, self.account.auth, secret)
+        self.login = Login(self.account.user, self.account.auth, secret, home.state.get("mechanism") or "")
         self.options = options
         self.report = report
         self.note = note
@@ -80,6 +80,8 @@ class Pop3Run:
         remove = self.stop.add_waker(wake)
         try:
             self.home.state.put("last_login", repr(time.time()))
+            if session.mechanism != self.login.likely:
+                self.home.state.put("mechanism", session.mechanism)
             self._session(session)
         finally:
             remove()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
+from contextlib import suppress
 
 from fetchmail_py.errors import AuthenticationFailed, CredentialError, ProtocolError
 
@@ -21,6 +22,9 @@ CLEAR_TEXT = frozenset({"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"})
 
 MECHANISMS = frozenset({*STRENGTH, "CRAM-MD5", "XOAUTH2", "OAUTHBEARER", "EXTERNAL"})
 
+SLOW = frozenset({"SCRAM-SHA-256", "SCRAM-SHA-1"})
+"""Mechanisms whose library takes long to import."""
+
 MAX_ROUNDS = 16
 MAX_CHALLENGE = 64 * 1024
 """Octets of base64 in one challenge."""
@@ -28,6 +32,12 @@ MIN_ITERATIONS = 4096
 """RFC 7677, 4: fewer make the exchange worth attacking off-line."""
 MAX_ITERATIONS = 10_000_000
 """More would let a server keep us busy for minutes."""
+
+
+def load() -> None:
+    """Imports the library of the slow mechanisms; one that is not there is missed where it is used."""
+    with suppress(ImportError):
+        import scramp  # noqa: F401, PLC0415
 
 
 class Mechanism:
