@@ -9,7 +9,7 @@ import pytest
 from fetchmail_py.errors import ServerBusy, ServerRefused
 from fetchmail_py.model import Coverage, Look, MailboxName, UidSet
 from fetchmail_py.session.imap import ImapSession
-from fetchmail_py.session.imap_look import WINDOW, Known, introduce, list_mailboxes, look, settle
+from fetchmail_py.session.imap_look import WINDOW, Known, introduce, list_mailboxes, look, settle, survey
 from fetchmail_py.session.login import Login
 from tests.session.peer import Octets, Peer, Step
 
@@ -37,6 +37,51 @@ def names_of(capabilities: str, *steps: Step) -> list[str]:
         found = list_mailboxes(session)
         session.close()
     return [mailbox.name for mailbox in found]
+
+
+class TestSurvey:
+    FIRST = """
+        C: F1 ENABLE QRESYNC
+        C: F2 LIST "" "*" RETURN (SUBSCRIBED STATUS (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ))
+        C: F3 EXAMINE "INBOX" (QRESYNC (7 80))
+        C: F4 COMPRESS DEFLATE
+        S: * ENABLED QRESYNC
+        S: F1 OK
+        S: * LIST () "/" INBOX
+        S: * STATUS INBOX (MESSAGES 2 UIDNEXT 12 UIDVALIDITY 7 HIGHESTMODSEQ 90)
+        S: F2 OK
+    """
+    KNOWN = Known(NAME, 7, 80)
+
+    @pytest.mark.parametrize(
+        ("examined", "compressed", "seen"),
+        [
+            (SELECTED + "S: * 2 FETCH (UID 11 FLAGS (\\Seen) MODSEQ (90))\nS: F3 OK", "OK", [11]),
+            ("S: F3 NO [SERVERBUG] not now", "OK", None),
+            ("S: F3 BAD QRESYNC is not enabled", "NO no", None),
+            (SELECTED.replace("UIDVALIDITY 7", "UIDVALIDITY 8") + "S: F3 OK", "NO no", None),
+        ],
+    )
+    def test_a_mailbox_is_looked_at_in_the_same_exchange(
+        self, examined: str, compressed: str, seen: list[int] | None
+    ) -> None:
+        steps = (self.FIRST, examined, f"S: F4 {compressed}")
+        with peer_with("ENABLE QRESYNC LIST-STATUS COMPRESS=DEFLATE", *steps) as peer:
+            session = session_to(peer)
+            found = survey(session, self.KNOWN, compress=True)
+            assert session.compressed == (compressed == "OK")
+            session.close()
+        assert [box.messages for box in found.mailboxes] == [2]
+        assert (None if found.ahead is None else list(found.ahead.messages)) == seen
+
+    def test_a_refused_list_leaves_nothing_unread(self) -> None:
+        steps = (self.FIRST.replace("S: F2 OK", "S: F2 NO no"), SELECTED + "S: F3 OK", "S: F4 NO no", "C: F5 NOOP\nS: F5 OK")
+        with peer_with("ENABLE QRESYNC LIST-STATUS COMPRESS=DEFLATE", *steps) as peer:
+            session = session_to(peer)
+            with pytest.raises(ServerRefused):
+                survey(session, self.KNOWN, compress=True)
+            session.run(b"NOOP")
+            session.close()
 
 
 class TestList:

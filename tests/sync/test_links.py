@@ -10,7 +10,7 @@ import pytest
 
 from fetchmail_py.errors import AuthenticationFailed, CertificateError, ConnectionLost, ExitStatus, ProtocolError, TlsError
 from fetchmail_py.session import imap_fetch
-from fetchmail_py.sync import imap_execute
+from fetchmail_py.sync import imap, imap_execute
 from tests.servers.base import Connection, Cut, Server, Tls
 from tests.servers.imap import ALL, BARE, ImapOptions, ImapServer
 from tests.servers.mailbox import Store
@@ -49,6 +49,31 @@ def test_cut_at_any_octet(tmp_path: Path, kind: str) -> None:
             server.faults.cut_after = None
             found.sync()
             found.assert_same()
+
+
+@pytest.mark.parametrize("capabilities", [ALL, ALL - {"QRESYNC"}, BARE | {"COMPRESS=DEFLATE", "CONDSTORE"}])
+def test_far_and_cut_at_any_octet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capabilities: frozenset[str]) -> None:
+    """A second run over a far link asks for all it can at once, and compresses what follows."""
+    monkeypatch.setattr(imap, "AHEAD_FROM", 0.0)
+    store = Store()
+    server = ImapServer(store, capabilities=capabilities)
+    with world(tmp_path, store, server, mode="disconnected") as found:
+        for number, data in enumerate(mails(40)):
+            store.append(data)
+            store.set_flags(store.mailboxes["INBOX"].messages[0].uid, {f"$Label{number}"})
+            server.faults.cut_after = 150 * number
+            report = found.run()
+            assert report.exit_status in {ExitStatus.OK, ExitStatus.TRY_AGAIN}, (number, report.failure)
+        server.faults.cut_after = None
+        found.sync()
+        store.append(b"Subject: last\r\n\r\n")
+        server.log.clear()
+        found.sync()
+        found.assert_same()
+        assert any("COMPRESS" in line for line in server.log)
+        listed, *rest = [line for line in server.log if "LIST" in line or "EXAMINE" in line][:2]
+        assert "LIST" in listed
+        assert "EXAMINE" in rest[0]
 
 
 class Silent(Server):

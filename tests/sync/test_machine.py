@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
+from fetchmail_py.sync import imap
 from tests.servers.base import Connection, Cut
 from tests.servers.imap import ALL, BARE, ImapServer
 from tests.servers.mailbox import Store
@@ -33,10 +35,14 @@ class Machine(RuleBasedStateMachine):
     """One account. Every message has a number in its body, so that it can be followed wherever it goes."""
 
     capabilities: frozenset[str] = ALL
+    ahead_from: float | None = None
+    """Seconds of round trip from which the server counts as far; None: as in earnest."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
+        if self.ahead_from is not None:
+            self.stack.enter_context(patch.object(imap, "AHEAD_FROM", self.ahead_from))
         self.root = Path(tempfile.mkdtemp(prefix="machine-"))
         self.stack.callback(shutil.rmtree, self.root)
         self.store = Store()
@@ -210,10 +216,12 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "capabilities", [ALL, ALL - {"MOVE"}, ALL - {"UIDPLUS", "MOVE"}, BARE], ids=["all", "no-move", "no-uidplus", "bare"]
+    ("capabilities", "ahead_from"),
+    [(ALL, None), (ALL, 0.0), (ALL - {"MOVE"}, None), (ALL - {"UIDPLUS", "MOVE"}, None), (BARE, None)],
+    ids=["all", "far", "no-move", "no-uidplus", "bare"],
 )
-def test_anything_may_happen(capabilities: frozenset[str]) -> None:
-    kind = type("Chosen", (Machine,), {"capabilities": capabilities})
+def test_anything_may_happen(capabilities: frozenset[str], ahead_from: float | None) -> None:
+    kind = type("Chosen", (Machine,), {"capabilities": capabilities, "ahead_from": ahead_from})
     run_state_machine_as_test(
         kind,
         settings=settings(
