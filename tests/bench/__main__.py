@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench.harness import MEMORY, letters
-from tests.bench.twoway import TwoWay
+from tests.bench.million import Million
 from tests.everything import install_wheel
 from tests.live.dovecot import Dovecot, missing
 
 PARTS = (
     "imap", "pop3", "far_imap", "far_pop3", "big", "idle", "idle_large",
-    "two_idle", "two_boxes", "two_changes", "two_flags", "two_moves", "two_upload",
+    "two_idle", "two_million", "two_boxes", "two_changes", "two_flags", "two_moves", "two_upload",
 )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def main() -> int:
     users += [f"farpop-{name}-{number}" for name in ("mpop", "fetchmail-py") for number in range(runs)]
     users += [f"bigpop-{number}" for number in range(2 * runs)]
     with kept() as directory, Dovecot(users=users, parent=MEMORY if MEMORY.is_dir() else None) as server:
-        bench = TwoWay(Path(directory), server, runs, install_wheel(Path(directory)))
+        bench = Million(Path(directory), server, runs, install_wheel(Path(directory)))
         print(f"{os.uname().sysname} {os.uname().release}, {os.cpu_count()} CPUs, Python {sys.version.split()[0]}")
         for user, count in (("imap", 10_000), ("pop", 10_000), ("far", 2000), ("large", 100_000)):
             part = {"imap": "imap", "pop": "pop3", "far": "far_imap", "large": "idle_large"}[user]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -249,19 +249,19 @@ class _Session:
         return "done"
 
     def _status(self, box: Mailbox, items: list[Value]) -> None:
-        known = {
-            "MESSAGES": str(len(box.messages)),
-            "UIDNEXT": str(box.uidnext),
-            "UIDVALIDITY": str(box.uidvalidity),
-            "UNSEEN": str(sum("\\Seen" not in message.flags for message in box.messages)),
-            "SIZE": str(sum(len(message.data) for message in box.messages)),
+        known: dict[str, Callable[[], object]] = {
+            "MESSAGES": lambda: len(box.messages),
+            "UIDNEXT": lambda: box.uidnext,
+            "UIDVALIDITY": lambda: box.uidvalidity,
+            "UNSEEN": lambda: sum("\\Seen" not in message.flags for message in box.messages),
+            "SIZE": lambda: sum(len(message.data) for message in box.messages),
         }
         if "CONDSTORE" in self.server.capabilities:
-            known["HIGHESTMODSEQ"] = str(box.highestmodseq)
+            known["HIGHESTMODSEQ"] = lambda: box.highestmodseq
         if "OBJECTID" in self.server.capabilities:
-            known["MAILBOXID"] = f"({box.mailbox_id})"
+            known["MAILBOXID"] = lambda: f"({box.mailbox_id})"
         wanted = [text_of(item).upper() for item in items]
-        told = " ".join(f"{item} {known[item]}" for item in wanted if item in known)
+        told = " ".join(f"{item} {known[item]()}" for item in wanted if item in known)
         self.out.append(b"* STATUS %s (%s)\r\n" % (self._name(box.name), told.encode()))
 
     def do_create(self, values: list[Value], _: str) -> str:
