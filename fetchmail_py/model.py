@@ -146,11 +146,13 @@ class Stage(IntEnum):
     PAIRED = 1
     """Both sides have it, or had it when last seen."""
     KEPT = 2
-    """Gone from the server, kept here on purpose."""
+    """Gone from the server, kept here on purpose; with a UID below zero: here, and perhaps there under a UID we do not know."""
     DELETING = 3
     """Stored here; the server is to delete it, or was told to (POP3, mode offline)."""
     SENT = 4
-    """The server has taken it without telling its UID: it is looked for there, and never sent again."""
+    """The server has taken it without telling its UID: it is looked for there, and not sent again meanwhile."""
+    NEW = 5
+    """Only here, and never sent: nothing at the server can be it. It becomes KEPT before it is sent."""
 
 
 class Pair(NamedTuple):

@@ -210,8 +210,11 @@ def summary_line(report: Report) -> str:
     if report.downloaded:
         done.append(f"{count_of(report.downloaded, 'new message')} ({size_of(report.downloaded_bytes)})")
     for number, words in (
+        (report.uploaded, "uploaded"),
         (report.flags_pulled, "with new flags"),
+        (report.flags_pushed, "with new flags at the server"),
         (report.moved_local, "moved here"),
+        (report.moved_remote, "moved at the server"),
         (report.deleted_local, "deleted here"),
         (report.deleted_remote, "deleted at the server"),
     ):

@@ -5,18 +5,21 @@ What a server leaves out of an OK answer is asked for again, then set aside: sil
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from fetchmail_py.errors import ServerRefused
-from fetchmail_py.identity import FIELDS
+from fetchmail_py.identity import FIELDS, header_end
 from fetchmail_py.model import Delivered, Flags, MailboxName, Uid, UidSet
 from fetchmail_py.session.imap import ImapSession, Ticket, refusal
 from fetchmail_py.session.imap_look import pipelined, read_select, select_command
 from fetchmail_py.session.sink import MessageSink, MessageWriter
 from fetchmail_py.wire.imap_response import STREAMED, BodyChunk, BodyEnd, BodyStart, Event, Expunge, Fetch, Vanished
 
+SUBSTITUTE_MAX = 64 * 1024
+"""Octets that a substitute for an unreadable message has at most."""
 AHEAD = 4
 """FETCH commands under way: while one is read, the next is already at the server."""
 
@@ -148,14 +151,16 @@ class Fetcher:
         if sent.select is not None:
             opened = read_select(session, sent.select, request.mailbox)
             if isinstance(opened, ServerRefused) or opened.uidvalidity != request.uidvalidity:
-                for event in session.events(sent.fetch):
-                    self._drop(event)
-                session.answer(sent.fetch)
                 self._will_select = None if self._will_select == request.mailbox else self._will_select
                 if request.mailbox not in self._failed:
                     self._failed.add(request.mailbox)
                     yield MailboxFailed(request.mailbox, opened if isinstance(opened, ServerRefused) else None)
-                return
+        if request.mailbox in self._failed or session.selected != request.mailbox:
+            # Asked for before it was known that the mailbox could not be opened: whatever comes is not from there.
+            for event in session.events(sent.fetch):
+                self._drop(event)
+            session.answer(sent.fetch)
+            return
         for event in session.events(sent.fetch):
             kind = type(event)
             if kind is Fetch:
@@ -163,6 +168,8 @@ class Fetcher:
                 fetched = self._take(event)
                 if fetched is not None:
                     yield fetched
+                if self._streamed is not None:
+                    self._drop(event)
             elif kind in _STREAM:
                 self._stream(event)
             elif isinstance(event, Vanished):
@@ -205,6 +212,9 @@ class Fetcher:
             self._sink.date(delivered, event.internaldate)
         elif body or event.size == 0:
             assert isinstance(body, bytes)
+            if quirk_substitute(body):
+                sent.unread[uid] = "the server cannot read it, and sends a message that says so in its place"
+                return None
             delivered = self._sink.deliver(body, event.internaldate)
         else:
             sent.empty.add(uid)
@@ -245,6 +255,9 @@ class Fetcher:
             if self._writer is not None:
                 self._writer.write(event.data)
         elif isinstance(event, BodyStart):
+            if self._streamed is not None:  # one answer has brought two
+                self._sink.discard(self._streamed)
+                self._streamed = None
             if event.section == "":
                 self._writer = self._sink.start(None)
         elif self._writer is not None:
@@ -261,6 +274,16 @@ class Fetcher:
 
 
 _STREAM = {BodyStart, BodyChunk, BodyEnd}
+
+_SUBSTITUTE = re.compile(rb"(?im)^subject: *Retrieval using the (?:IMAP4|POP3) protocol failed for the following message")
+
+
+def quirk_substitute(message: bytes) -> bool:
+    """Exchange answers OK with a message of its own ("Retrieval using the IMAP4 protocol failed …") where it cannot read one.
+
+    Taken for the message, it would be all that is left once the original is deleted.
+    """
+    return len(message) < SUBSTITUTE_MAX and _SUBSTITUTE.search(message, 0, header_end(message)) is not None
 
 
 def identify(

@@ -145,14 +145,46 @@ def _finish_all(session: ImapSession, tickets: Iterable[Ticket], mailbox: Mailbo
 
 
 def _marked(session: ImapSession) -> UidSet:
-    found = UidSet()
     ticket = session.send(b"UID SEARCH DELETED", name="UID SEARCH")
+    found = _found(session, ticket)
+    session.finish(ticket)
+    return found
+
+
+def present(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: Iterable[Uid]) -> UidSet:
+    """Which of these UIDs the mailbox has now, in one exchange; none where it cannot be told."""
+    extended = bool(session.capabilities & {"ESEARCH", "IMAP4REV2"})
+    opening = None
+    if session.selected == mailbox:
+        current = session.send(b"NOOP")  # what was done to it just now is to be seen in it
+    else:
+        current = opening = select_command(session, mailbox, read_only=True)
+    returning = "RETURN (ALL) " if extended else ""
+    asked = [session.send(f"UID SEARCH {returning}UID {chunk}".encode(), name="UID SEARCH") for chunk in UidSet.of(uids).chunks()]
+    valid = True
+    if opening is not None:
+        opened = read_select(session, opening, mailbox)
+        valid = not isinstance(opened, ServerRefused) and opened.uidvalidity == uidvalidity
+    else:
+        for _ in session.events(current):
+            pass
+        session.answer(current)
+    found: list[tuple[int, int]] = []
+    for ticket in asked:
+        here = _found(session, ticket)
+        if session.answer(ticket).status == "OK" and valid:
+            found += here.ranges
+    return UidSet(found)
+
+
+def _found(session: ImapSession, ticket: Ticket) -> UidSet:
+    """What a UID SEARCH has found."""
+    found = UidSet()
     for event in session.events(ticket):
         if isinstance(event, Search):
             found = UidSet.of(event.uids)
         elif isinstance(event, Esearch) and event.all is not None:
             found = event.all
-    session.finish(ticket)
     return found
 
 
@@ -385,5 +417,5 @@ def my_rights(session: ImapSession, names: Iterable[MailboxName]) -> Mapping[Mai
 
 __all__ = [
     "Appended", "Copied", "Deleted", "FlagStore", "Opened", "Upload", "append", "copy", "create", "date_time",
-    "delete", "has_uidplus", "move", "my_rights", "open_for_changes", "rename", "store_flags",
+    "delete", "has_uidplus", "move", "my_rights", "open_for_changes", "present", "rename", "store_flags",
 ]  # fmt: skip

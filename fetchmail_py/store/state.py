@@ -333,12 +333,15 @@ class StateDb:
                 uid: Pair(uid, MessageKey(_text(key)), flags_of(flags), stage) for uid, key, flags, stage in cursor
             }
 
-    def rows(self, mailbox: int) -> list[tuple[Uid, bytes, str, int]]:
-        """Every row of a mailbox as it is stored, (uid, key, flags, stage), newest first: for who looks at a hundred thousand."""
+    def rows(self, mailbox: int) -> Iterator[tuple[Uid, bytes, str, int]]:
+        """Every row of a mailbox as it is stored, (uid, key, flags, stage), newest first: for who looks at a million.
+
+        One at a time: nothing may be changed meanwhile.
+        """
         with _translated(self.path):
-            return self._db.execute(
+            yield from self._db.execute(
                 "SELECT uid, key, flags, stage FROM message WHERE mailbox = ? ORDER BY uid DESC", (mailbox,)
-            ).fetchall()
+            )
 
     def pairs_at(self, mailbox: int, stage: int) -> dict[Uid, Pair]:
         """The pairs of a mailbox that are at a stage."""
@@ -498,13 +501,13 @@ class StateDb:
             ),
         )  # fmt: skip
 
-    def unpair(self, mailbox: int, uids: Iterable[int]) -> dict[Uid, Uid]:
-        """Pairs that have lost their counterpart get numbers below zero: old to new."""
+    def unpair(self, mailbox: int, uids: Iterable[int], stage: int) -> dict[Uid, Uid]:
+        """Pairs that have lost their counterpart get numbers below zero, and this stage: old to new."""
         free = self.next_unpaired_uid(mailbox)
         numbers = {Uid(uid): Uid(free - count) for count, uid in enumerate(uids)}
         self._run_many(
             "UPDATE message SET uid=?, stage=? WHERE mailbox=? AND uid=?",
-            ((new, Stage.KEPT, mailbox, old) for old, new in numbers.items()),
+            ((new, stage, mailbox, old) for old, new in numbers.items()),
         )
         return numbers
 

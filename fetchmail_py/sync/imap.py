@@ -67,6 +67,12 @@ class ImapRun:
         self.stop = stop
         self._retry: dict[int, list[Uid]] = defaultdict(list)
         """UIDs set aside by earlier runs, by mailbox."""
+        self.aside: set[tuple[int, str]] = set()
+        """All that was set aside by earlier runs: mailbox, and what names the message."""
+        self.sent: set[tuple[int, MessageKey]] = set()
+        """What this run has sent to a server that does not tell UIDs: a later look must show it, in this run or the next."""
+        self.renumbered_again: set[MailboxName] = set()
+        """Mailboxes whose UIDVALIDITY has changed while this run was at work on them."""
         self.again = False
         """What was done is not yet seen on both sides: another look, another plan."""
 
@@ -90,11 +96,14 @@ class ImapRun:
     def _round(self, session: ImapSession) -> None:
         """One look at both sides, one plan, carried out."""
         self._retry.clear()
+        self.aside.clear()
         for deferred in self.home.state.deferred():
+            self.aside.add((deferred.mailbox, deferred.ident))
             if deferred.ident.isdigit():
                 self._retry[deferred.mailbox].append(Uid(int(deferred.ident)))
         ahead = self._ahead(session)
         listed, seen = imap_look.survey(session, ahead, compress=ahead is not None and self.account.compress is None)
+        self._check_listed(listed)
         check_same_account(self.home, listed, session, fresh=self.options.fresh)
         self.home.covers_all = self.options.mailboxes is None
         boxes, renamed = choose(self.home, listed, self.options.mailboxes, session, self.note)
@@ -115,6 +124,14 @@ class ImapRun:
             self.report.plan.extend((*first, *plan.actions))
         else:
             Execution(self, session, boxes, plan).run()
+
+    def _check_listed(self, listed: Sequence[RemoteMailbox]) -> None:
+        """An account always has INBOX (RFC 9051, 5.1): a server that does not list it now has not told what there is."""
+        if not any(box.selectable for box in listed):
+            raise ProtocolError("the server lists no mailbox at all")
+        inbox = self.home.state.mailboxes().get(INBOX)
+        if inbox is not None and inbox.listed and not any(box.name == INBOX for box in listed):
+            raise ProtocolError("the server no longer lists INBOX: what it lists is not all there is")
 
     def _only_recognised(self, boxes: Iterable[Box], plan: oneway.Plan) -> oneway.Plan:
         """What pairs messages, and no more; tells what is left for `sync`."""
@@ -320,8 +337,9 @@ class ImapRun:
         if not box.snapshot.complete:
             box.unfinished = True
             if everything:
-                count = f"{found.exists} messages, but listed {len(found.messages)}"
-                self.note(f"{printable(box.name)}: the server says {count}; nothing counts as deleted")
+                listed = len(found.messages) if found.present is None else len(found.present)
+                count = f"{found.exists} messages, but lists {listed}"
+                self.fail(box, ProtocolError(f"the server says that there are {count}: nothing counts as deleted"))
             return everything
         box.unfinished = False
         return True
@@ -395,6 +413,7 @@ class ImapRun:
 
     def recognise(self, session: ImapSession, box: Box) -> list[Recognise]:
         """Messages here without a UID that the server lists as new: after a changed UIDVALIDITY or a lost state."""
+        box.unidentified.clear()
         if box.delta is None or box.look is None or not box.delta.new:
             return []
         unpaired = self.home.state.known_messages(box.row.id, unpaired=True)
@@ -410,11 +429,14 @@ class ImapRun:
         for message in unpaired:
             box.unpaired.setdefault(message.sha256, []).append(message.uid)
         found = _identified(session, box)
+        box.unidentified.update(box.delta.new)
         sizes: dict[Uid, int] = {}
         there = []
         for seen in found:
             sizes[seen.uid] = seen.size
             there.append(RemoteCandidate(seen.uid, seen.size, identity(seen.header), seen.uid))
+            if there[-1].identity != NO_IDENTITY:  # else only its whole content will tell
+                box.unidentified.discard(seen.uid)
         matches = match(here, there)
         by_uid: dict[Uid, KnownMessage] = {message.uid: message for message in unpaired}
         pairs = list(matches.pairs)
@@ -434,6 +456,7 @@ class ImapRun:
             recognised.append(Recognise(box.name, old, new, NO_FLAGS if told is None else told.flags))
             box.unpaired[mine.sha256].remove(old)
         taken = {action.uid for action in recognised}
+        box.unidentified -= taken
         box.delta.new = [uid for uid in box.delta.new if uid not in taken]
         return recognised
 

@@ -49,6 +49,8 @@ class Box:
         """Mode disconnected: its directory was here, and is gone."""
         self.unpaired: dict[bytes, list[Uid]] = {}
         """Digest to rows without a UID: a download that turns out to be one of these is not stored twice."""
+        self.unidentified: set[Uid] = set()
+        """New at the server, and not known well enough to say that they are none of the messages here without a UID."""
         self.touched = False
         """This run changed something in its directory."""
         self.unfinished = False
@@ -58,6 +60,11 @@ class Box:
     def name(self) -> MailboxName:
         """Its name at the server."""
         return self.row.name
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the server may have messages here without our knowing: what is here may be there already."""
+        return bool(self.unidentified) or (self.snapshot is not None and not self.snapshot.complete)
 
     @property
     def uidvalidity(self) -> int:

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, ServerRefused, ServerUnreachable, StoreError
-from fetchmail_py.model import NO_FLAGS, Flags, MailboxName, MessageKey, Pair, Stage, Uid, UidValidity
+from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, ProtocolError, ServerRefused, ServerUnreachable, StoreError
+from fetchmail_py.identity import NO_IDENTITY, identity
+from fetchmail_py.model import NO_FLAGS, Flags, MailboxName, MessageKey, Pair, Stage, Uid, UidSet, UidValidity
 from fetchmail_py.plan import oneway, twoway
 from fetchmail_py.plan.actions import (
     Action,
@@ -29,11 +30,12 @@ from fetchmail_py.plan.actions import (
 )
 from fetchmail_py.session import imap_look, imap_store
 from fetchmail_py.session.imap import ImapSession
-from fetchmail_py.session.imap_fetch import Fetched, Fetcher, FetchRequest, MailboxFailed, NotFetched
+from fetchmail_py.session.imap_fetch import Fetched, Fetcher, FetchRequest, MailboxFailed, NotFetched, identify
 from fetchmail_py.store.maildir import LocalFile, PublishError, letters_of
 from fetchmail_py.sync.arrivals import Arrivals, MaildirSink
 from fetchmail_py.sync.imap_boxes import Box
 from fetchmail_py.sync.pump import Pump
+from fetchmail_py.wire.utf7 import printable
 
 if TYPE_CHECKING:
     from fetchmail_py.sync.imap import ImapRun
@@ -69,6 +71,8 @@ class Execution:
         self._sessions: list[ImapSession] = [session]
         self._given_up = False
         self._lock = threading.Lock()
+        self._fetched: set[tuple[MailboxName, Uid]] = set()
+        """What came in during this run, where it is to be deleted at the server afterwards."""
         self._two_way = run.account.mode == twoway.DISCONNECTED
 
     def run(self) -> None:
@@ -132,6 +136,7 @@ class Execution:
         assert isinstance(action, Recognise)
         box = self.boxes[action.mailbox]
         before = self._state.pairs_of(box.row.id, [action.old_uid])[action.old_uid]
+        self.no_longer_aside(box, before.key, action.uid)
         if self._two_way:
             # What both have: whatever one side has beyond that came later, as far as anybody knows, and goes to the other.
             self._state.rebind(box.row.id, action.old_uid, box.row.id, action.uid, before.flags & action.flags)
@@ -140,6 +145,12 @@ class Execution:
         self._state.rebind(box.row.id, action.old_uid, box.row.id, action.uid, action.flags)
         if before.flags != action.flags:
             self.set_flags(box, before, action.flags)
+
+    def no_longer_aside(self, box: Box, key: MessageKey, uid: Uid) -> None:
+        """A message is on both sides. Nearly always nothing is set aside, and a question for each has its price."""
+        if self.run_of.aside:
+            idents = (f"file:{key}", str(uid))
+            self._state.undefer(box.row.id, [ident for ident in idents if (box.row.id, ident) in self.run_of.aside])
 
     def _move(self, action: Action) -> None:
         """The row goes first, as an arrival in the other mailbox: a cut in between leaves a move to be finished."""
@@ -371,9 +382,9 @@ class Execution:
                 if outcome.error is not None:
                     self.run_of.fail(box, outcome.error)
                 else:
-                    box.unfinished = True
-                    self.run_of.note(f"{box.name}: its UIDVALIDITY changed during the run; the next run fetches it")
+                    self._renumbered(box)
         for name, messages in arrived.items():
+            self.boxes[name].unidentified.difference_update(message.uid for message in messages)
             arrived[name] = [message for message in messages if not self._known_by_content(self.boxes[name], message)]
         paths = [
             f"{self.boxes[name].maildir.tmp}/{message.delivered.key}" for name, messages in arrived.items() for message in messages
@@ -396,6 +407,7 @@ class Execution:
         self._publish(arrived, letters)
         self._state.arrived()
         if self.run_of.account.mode == oneway.OFFLINE:
+            self._fetched.update((name, message.uid) for name, messages in arrived.items() for message in messages)
             # The rows go once the server has deleted the messages: the count must not.
             self._state.put("fetched_messages", str(self._state.number("fetched_messages") + len(paths)))
 
@@ -445,10 +457,18 @@ class Execution:
             self.set_flags(box, before, flags)
         return True
 
+    def _renumbered(self, box: Box) -> None:
+        """Its UIDVALIDITY has changed since it was looked at: it is looked at again, once."""
+        box.unfinished = self.run_of.again = True
+        if box.name in self.run_of.renumbered_again:
+            self.run_of.fail(box, ProtocolError("its UIDVALIDITY changes at each look: its UIDs mean nothing"))
+        self.run_of.renumbered_again.add(box.name)
+
     def _set_aside(self, outcome: NotFetched) -> None:
         box = self.boxes[outcome.mailbox]
         box.unfinished = True
         if outcome.gone:
+            box.unidentified.discard(outcome.uid)
             self._state.undefer(box.row.id, [str(outcome.uid)])
         else:
             self._state.defer(box.row.id, str(outcome.uid), outcome.reason, time.time())
@@ -461,6 +481,7 @@ class Execution:
         box = self.boxes[action.mailbox]
         pairs = self._state.pairs_of(box.row.id, action.uids)
         stored = [uid for uid in action.uids if uid in pairs and pairs[uid].stage in {Stage.PAIRED, Stage.DELETING}]
+        stored = self.without_others(box, stored)
         for start in range(0, len(stored), DELETE_AT_ONCE):
             self.run_of.stop.check()
             uids = tuple(stored[start : start + DELETE_AT_ONCE])
@@ -479,6 +500,29 @@ class Execution:
                 box.unfinished = True
                 self.run_of.note(f"{box.name}: {len(deleted.left)} messages stay at the server: {deleted.reason}")
                 return
+
+    def without_others(self, box: Box, uids: Sequence[Uid]) -> list[Uid]:
+        """These UIDs without those that name another message now: a server that gives UIDs again must not delete by ours.
+
+        Another is one of another size and another header (some servers are wrong about one of them). Its row goes, so that the
+        message is a new one. What this run has fetched has been seen under its UID just now.
+        """
+        known = {uid: self._state.known_message(box.row.id, uid) for uid in uids if (box.name, uid) not in self._fetched}
+        told = {uid: message for uid, message in known.items() if message is not None and message.identity != NO_IDENTITY}
+        if not told:
+            return list(uids)
+        others = set()
+        for seen in identify(self.session, box.name, box.uidvalidity, UidSet.of(told)) or ():
+            found = identity(seen.header)
+            if found not in {NO_IDENTITY, told[seen.uid].identity} and seen.size != told[seen.uid].wire_size:
+                others.add(seen.uid)
+        if others:
+            self._state.forget(box.row.id, others)
+            box.row.highestmodseq = 0
+            box.unfinished = self.run_of.again = True
+            what = f"the server has other messages under {len(others)} UIDs that were to be deleted"
+            self.run_of.note(f"{printable(box.name)}: {what}: they stay")
+        return [uid for uid in uids if uid not in others]
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -105,6 +105,7 @@ class Push:
         pairs = self._state.pairs_of(box.row.id, action.uids)
         told = bool(copied.uids) and copied.uidvalidity == target.uidvalidity
         taken = self._state.pairs_of(target.row.id, copied.uids.values()) if told else {}
+        arrived: list[Uid] = []
         for uid, key, flags in zip(action.uids, action.keys, action.flags, strict=True):
             pair = pairs.get(uid)
             if pair is None:
@@ -113,10 +114,11 @@ class Push:
             if new is not None and new not in taken:
                 self._state.rebind(box.row.id, uid, target.row.id, new, pair.flags)
                 self._state.set_key(target.row.id, new, key)
+                arrived.append(new)
             else:
                 # Not told, or gone before it could be moved: the next look recognises it, or it goes up again.
                 self._state.send_over(box.row.id, uid, target.row.id, key, pair.flags)
-                self._run.again = True
+                self._sent(target, key)
             file = target.strangers.pop(key, None) or self._execution.find(target, key, None)
             if file is not None:
                 self._letters(target, key, file, flags)
@@ -124,6 +126,33 @@ class Push:
         target.touched = True
         self._home.save_keywords()
         self._home.commit()
+        if not self._confirm(target, arrived):
+            box.unfinished = True  # perhaps they are where they were
+
+    def _sent(self, box: Box, key: MessageKey) -> None:
+        """The server has the message, or says so, and has not told where: the next look shows it."""
+        self._run.sent.add((box.row.id, key))
+        box.unfinished = self._run.again = True
+
+    def _confirm(self, box: Box, uids: Sequence[Uid]) -> bool:
+        """Looks at the UIDs that the server told of messages it took: one that is not there would count as deleted next time.
+
+        Returns whether all are there.
+        """
+        if not uids:
+            return True
+        there = imap_store.present(self._session, box.name, box.uidvalidity, uids)
+        pairs = self._state.pairs_of(box.row.id, uids)
+        missing = {uid: pair for uid, pair in pairs.items() if uid not in there}
+        for uid, pair in pairs.items():
+            if uid in missing:
+                self._sent(box, pair.key)
+            else:
+                self._execution.no_longer_aside(box, pair.key, uid)
+        if missing:
+            self._state.unpair(box.row.id, missing, Stage.SENT)
+        self._home.commit()
+        return not missing
 
     def _letters(self, box: Box, key: MessageKey, file: LocalFile, flags: Flags) -> None:
         """Exactly these flags, with the letters that keywords have in this mailbox."""
@@ -140,9 +169,11 @@ class Push:
             return
         self._home.commit()
         uids = list(dict.fromkeys(action.uids))
+        self._begin(target, action.rows)
         copied = imap_store.copy(self._session, uids, target.name)
         known = bool(copied.uids) and copied.uidvalidity == target.uidvalidity
         base = self._state.pairs_of(source.row.id, uids)
+        arrived: list[Uid] = []
         for uid, row in zip(action.uids, action.rows, strict=True):
             new = copied.uids.get(uid) if known else None
             mine = self._state.pairs_of(target.row.id, [row]).get(row)
@@ -156,9 +187,10 @@ class Push:
                 continue
             if new is None or self._state.pairs_of(target.row.id, [new]):
                 self._state.set_stage(target.row.id, [row], Stage.SENT)
-                self._run.again = True
+                self._sent(target, mine.key)
             else:
                 self._state.rebind(target.row.id, row, target.row.id, new, there)
+                arrived.append(new)
             file = self._execution.find(target, mine.key, mine)
             if file is not None:
                 self._letters(target, mine.key, file, flags)
@@ -168,6 +200,7 @@ class Push:
         target.touched = True
         self._home.save_keywords()
         self._home.commit()
+        self._confirm(target, arrived)
 
     # -- uploads -----------------------------------------------------------------------------------------------------
 
@@ -177,7 +210,7 @@ class Push:
         for action in actions:
             if isinstance(action, push.UploadAgain):
                 box = self._boxes[action.mailbox]
-                rows[action.mailbox] += self._state.unpair(box.row.id, [action.uid]).values()
+                rows[action.mailbox] += self._state.unpair(box.row.id, [action.uid], Stage.NEW).values()
             elif isinstance(action, push.Upload):
                 rows[action.mailbox] += action.rows
         self._home.commit()
@@ -193,6 +226,16 @@ class Push:
         if not box.uidvalidity:
             box.unfinished = self._run.again = True
             return
+        waiting = [uid for uid, pair in pairs.items() if box.doubtful and pair.stage != Stage.NEW]
+        if waiting:
+            box.unfinished = True
+            self._run.note(
+                f"{printable(box.name)}: {len(waiting)} messages here may be at the server already, which does not show all "
+                "it has: they do not go up in this run"
+            )
+            pairs = {uid: pair for uid, pair in pairs.items() if uid not in waiting}
+        self._begin(box, pairs)
+        told: list[Uid] = []
         sent: dict[int, _Outgoing] = {}
         uploads = self._outgoing(box, pairs, sent)
         for lot in imap_store.append(self._session, box.name, uploads):
@@ -202,7 +245,6 @@ class Push:
                 if outcome.refused is not None:
                     self._refused(box, message, outcome.refused)
                     continue
-                self._state.undefer(box.row.id, [f"file:{message.key}"])
                 self._report.uploaded += 1
                 new = outcome.uid if outcome.uidvalidity == box.uidvalidity else None
                 if new is not None and new not in taken and not self._state.pairs_of(box.row.id, [new]):
@@ -210,9 +252,16 @@ class Push:
                     self._state.rebind(box.row.id, message.row, box.row.id, new, message.flags)
                 else:
                     self._state.set_stage(box.row.id, [message.row], Stage.SENT)
-                    self._run.again = True
+                    self._sent(box, message.key)
             self._home.commit()
+            told += taken
             self._run.stop.check()
+        self._confirm(box, told)
+
+    def _begin(self, box: Box, rows: Iterable[Uid]) -> None:
+        """The intent, before the effect: from here on the server may have these, whatever becomes of its answer."""
+        self._state.set_stage(box.row.id, rows, Stage.KEPT)
+        self._home.commit()
 
     def _outgoing(self, box: Box, pairs: dict[Uid, Pair], sent: dict[int, _Outgoing]) -> Iterator[imap_store.Upload]:
         limit = _append_limit(self._session.capabilities)
@@ -346,6 +395,9 @@ class Push:
             uids = action.uids[start : start + DELETE_AT_ONCE]
             if not self._open(box):
                 return
+            uids = tuple(self._execution.without_others(box, uids))
+            if not uids:
+                continue
             if isinstance(action, push.TrashAtServer):
                 self._to_trash(box, uids, action.to, marked=action.also_here)
             else:

@@ -161,15 +161,25 @@ def inspect(box: Box, file: LocalFile, key: MessageKey) -> tuple[Delivered, int]
     return Delivered(key, wire, seen.size, seen.sha256, line_ends, seen.identity), seen.mtime
 
 
-def register(home: Home, box: Box, files: Mapping[MessageKey, Delivered], dates: Mapping[MessageKey, int]) -> None:
-    """Gives files that no row knows one without a UID: to be recognised at the server, or to go up."""
+def register(
+    home: Home,
+    box: Box,
+    files: Mapping[MessageKey, Delivered],
+    dates: Mapping[MessageKey, int],
+    perhaps_there: Collection[MessageKey] = (),
+) -> None:
+    """Gives files that no row knows one without a UID: to be recognised at the server, or to go up.
+
+    `perhaps_there` may have been sent already; so may everything, as long as the state has not seen what was before.
+    """
     uid = home.state.next_unpaired_uid(box.row.id)
-    rows = []
     for key in sorted(files):
         flags = home.flags_of_file(box.row, box.strangers[key])
-        rows.append((uid, flags, dates[key], files[key]))
+        fresh = home.trusted and not box.new and key not in perhaps_there
+        home.state.add_arriving(
+            box.row.id, [(uid, flags, dates[key], files[key])], stage=Stage.NEW if fresh else Stage.KEPT
+        )
         uid = Uid(uid - 1)
-    home.state.add_arriving(box.row.id, rows, stage=Stage.KEPT)
 
 
 # -- mailboxes -----------------------------------------------------------------------------------------------------------

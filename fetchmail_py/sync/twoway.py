@@ -15,6 +15,7 @@ from fetchmail_py.plan.push import CreateRemoteMailbox, RenameRemoteMailbox
 from fetchmail_py.session import imap_store
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.store.maildir import Signature
+from fetchmail_py.store.state import KnownMessage
 from fetchmail_py.sync import local
 from fetchmail_py.sync.imap import EXEMPT, ImapRun
 from fetchmail_py.sync.imap_boxes import Box
@@ -271,9 +272,11 @@ class TwoWayRun(ImapRun):
             else:
                 self._local_moves.append(move)
                 staying.add((file.mailbox, file.key))
+        moved = {(move.file.mailbox, move.file.key) for move in (*orphans, *tentative)}
         for box in boxes:
             if box.strangers and not box.vanished:
-                self._register(box, {key for key in box.strangers if (box.name, key) not in staying}, read)
+                keys = {key for key in box.strangers if (box.name, key) not in staying}
+                self._register(box, keys, read, perhaps_there={key for name, key in moved if name == box.name})
         rows = {
             (name, known.key): known.uid
             for name in {move.file.mailbox for move in (*orphans, *tentative)}
@@ -334,7 +337,12 @@ class TwoWayRun(ImapRun):
                 box.pairs.pop(uid, None)
 
     def _register(
-        self, box: Box, keys: set[MessageKey], read: dict[tuple[MailboxName, MessageKey], tuple[Delivered, int]]
+        self,
+        box: Box,
+        keys: set[MessageKey],
+        read: dict[tuple[MailboxName, MessageKey], tuple[Delivered, int]],
+        *,
+        perhaps_there: set[MessageKey],
     ) -> None:
         delivered: dict[MessageKey, Delivered] = {}
         dates: dict[MessageKey, int] = {}
@@ -343,7 +351,7 @@ class TwoWayRun(ImapRun):
             if seen is not None:
                 delivered[key], dates[key] = seen
         self.home.state.undefer(box.row.id, [f"file:{key}" for key in delivered])
-        local.register(self.home, box, delivered, dates)
+        local.register(self.home, box, delivered, dates, perhaps_there)
         for key in keys:
             del box.strangers[key]
 
@@ -455,10 +463,10 @@ class TwoWayRun(ImapRun):
         orphans = [self._orphans[m.mailbox, m.pair.uid] for m in moves if (m.mailbox, m.pair.uid) in self._orphans]
         for move, row in orphans:
             state.forget(by_name[move.file.mailbox].row.id, [row])
+        taken = {(action.mailbox, action.old_uid) for action, _ in recognised}
         for box in boxes:
             if isinstance(box.delta, twoway.Delta):
-                self._unpaired(box, box.delta)
-        taken = {(action.mailbox, action.old_uid) for action, _ in recognised}
+                self._unpaired(box, box.delta, {row for name, row in taken if name == box.name})
         deltas = [box.delta for box in boxes if isinstance(box.delta, twoway.Delta)]
         plan = twoway.plan_account(
             deltas,
@@ -489,14 +497,33 @@ class TwoWayRun(ImapRun):
             return move
         return move._replace(here=twoway.merge(move.pair.flags, here, move.flags))
 
-    def _unpaired(self, box: Box, delta: twoway.Delta) -> None:
+    def _unpaired(self, box: Box, delta: twoway.Delta, recognised: set[Uid]) -> None:
         missing = box.here.missing if box.here is not None else frozenset()
         # In the order in which they got their rows: that tells copies of one message apart where the server tells no UIDs.
         for message in sorted(self.home.state.known_messages(box.row.id, unpaired=True), key=lambda found: -found.uid):
-            if message.stage == Stage.KEPT and message.uid not in missing:
+            if message.uid in missing or message.uid in recognised:
+                continue
+            if message.stage != Stage.SENT or self._never_came(box, message):
                 delta.unpaired.append(twoway.Unpaired(message.uid, message.key))
         # They go up in the order in which they are recognised, so that copies alike in all but their flags keep these.
         delta.unpaired.sort(key=lambda entry: -entry.uid)
+
+    def _never_came(self, box: Box, message: KnownMessage) -> bool:
+        """Whether a message that an earlier run sent is to be sent again: the server said that it took it, and does not have it.
+
+        Once. What is lost a second time is set aside.
+        """
+        box.unfinished = True  # until it is seen there, or given up, the next run has to look again
+        if (box.row.id, message.key) in self.sent or box.look is None or box.doubtful or self.options.dry_run:
+            return False
+        ident = f"file:{message.key}"
+        known = (box.row.id, ident) in self.aside
+        self.home.state.defer(box.row.id, ident, "the server took it, and does not show it", time.time())
+        if known:
+            return False
+        self.aside.add((box.row.id, ident))
+        self.home.state.set_stage(box.row.id, [message.uid], Stage.NEW)
+        return True
 
     def _copies(
         self, by_name: dict[MailboxName, Box], deltas: Iterable[twoway.Delta], taken: set[tuple[MailboxName, Uid]]
@@ -508,7 +535,7 @@ class TwoWayRun(ImapRun):
             rows = {entry.uid for entry in delta.unpaired if (delta.mailbox, entry.uid) not in taken}
             if rows and not delta.read_only:
                 for message in state.known_messages(by_name[delta.mailbox].row.id, unpaired=True):
-                    if message.uid in rows:
+                    if message.uid in rows and not (by_name[delta.mailbox].doubtful and message.stage == Stage.KEPT):
                         waiting.setdefault(message.sha256, []).append((delta.mailbox, message.uid))
         if not waiting:
             return []

@@ -15,7 +15,7 @@ import pytest
 
 from fetchmail_py import hooks
 from fetchmail_py.cli import runs
-from fetchmail_py.cli.console import Console
+from fetchmail_py.cli.console import Console, summary_line
 from fetchmail_py.cli.explain import explain
 from fetchmail_py.cli.runs import Job, run_jobs
 from fetchmail_py.config import Account
@@ -142,6 +142,16 @@ def test_a_terminal_sees_bars_a_summary_and_the_newest_arrivals(tmp_path: Path, 
     assert "… and 3 more" in shown
     assert "\x1b[2J" not in shown
     assert "\u202e" not in shown
+
+
+def test_the_summary_names_all_that_was_done() -> None:
+    report = Report("a", mailboxes=1, uploaded=2, flags_pushed=3, flags_pulled=4, moved_local=5, moved_remote=6)
+    report.deleted_local, report.deleted_remote = 7, 8
+    assert summary_line(report) == (
+        "a: 2 uploaded, 4 with new flags, 3 with new flags at the server, 5 moved here, 6 moved at the server, 7 deleted here, "
+        "8 deleted at the server; 1 mailbox, 0.0 s"
+    )
+    assert summary_line(Report("a", mailboxes=2)) == "a: nothing new; 2 mailboxes, 0.0 s"
 
 
 class TestOnNew:

@@ -39,6 +39,8 @@ class Connection:
 
     def __init__(self, sock: socket.socket, server: Server) -> None:
         self.server = server
+        self.tag = ""
+        """IMAP: of the command under way."""
         self._socket = sock
         self._buffer = b""
         self._sent = 0

@@ -107,6 +107,7 @@ class _Session:
         while True:
             line, literals = self._command()
             tag, _, rest = line.partition(b" ")
+            self.connection.tag = tag.decode()
             shown = _shown(rest, literals)
             if self.server.hooked(shown, self.connection):
                 continue
@@ -422,10 +423,11 @@ class _Session:
 
     def do_uid_search(self, values: list[Value], tag: str) -> str:
         words = [text_of(value).upper() for value in values if isinstance(value, bytes)]
+        among = _uid_set(words[-1], self._current().box) if words[-2:-1] == ["UID"] else set()
         found = [
             message.uid
             for message in self._current().box.messages
-            if words[-1] == "ALL" or (words[-1] == "DELETED" and "\\Deleted" in message.flags)
+            if words[-1] == "ALL" or message.uid in among or (words[-1] == "DELETED" and "\\Deleted" in message.flags)
         ]
         if words[0] == "RETURN":
             if "ESEARCH" not in self.server.capabilities:

@@ -171,6 +171,8 @@ class TestFetcher:
             message(1, b"one again"),
             b"* 1 FETCH (UID 1 FLAGS (\\Seen))\r\n",
             b"* 1 FETCH (UID 1 BODY[HEADER] {1}\r\nx)\r\n",
+            b"* 9 FETCH (UID 99 BODY[] {3}\r\nabc BODY[] {3}\r\nxyz)\r\n",
+            b"* 9 FETCH (UID 99 X-ODD (BODY[] {3}\r\nabc))\r\n",
         ],
     )
     def test_what_was_not_asked_for_is_dropped(self, stranger: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,6 +297,18 @@ class TestFetcher:
         (failed,) = found.failed
         assert failed.mailbox == INBOX
         assert (failed.error.code if failed.error is not None else None) == code
+
+    def test_nor_is_what_was_asked_for_behind_the_same_question(self) -> None:
+        """A server that keeps the mailbox before selected answers from there."""
+        found = Results(
+            [request(1), request(2, mailbox=OTHER), request(3, mailbox=OTHER)],
+            ASK_1 + fetch("F2", "1") + '\nC: F3 EXAMINE "Other"\n' + fetch("F4", "2") + "\n" + fetch("F5", "3"),
+            select("F1", asked=False),
+            message(1, b"one") + b"F2 OK\r\nF3 NO [SERVERBUG] not now\r\n",
+            message(2, b"of the mailbox before") + b"F4 OK\r\n" + message(3, b"and this") + b"F5 OK\r\n",
+        )
+        assert found.bodies == {(INBOX, 1): b"one"}
+        assert [failed.mailbox for failed in found.failed] == [OTHER]
 
     def test_the_end_is_asked_for_before_each_command(self) -> None:
         asked = iter([True, False, False, False, False, False])
