@@ -13,6 +13,7 @@ from typing import NamedTuple
 from fetchmail_py.errors import StoreError
 from fetchmail_py.model import FLAG_TO_LETTER, Delivered, Flags, MessageKey
 from fetchmail_py.store import delivery
+from fetchmail_py.store.birth import birth_of
 from fetchmail_py.store.durable import Barrier, make_directories, rename_no_replace
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -213,6 +214,13 @@ class Maildir:
         """Of cur/, which a renamed directory takes along; None if it is not there."""
         try:
             return os.stat(self.cur).st_ino
+        except FileNotFoundError:
+            return None
+
+    def born(self) -> int | None:
+        """When cur/ was made, in nanoseconds; None where that cannot be told."""
+        try:
+            return birth_of(self.cur)
         except FileNotFoundError:
             return None
 

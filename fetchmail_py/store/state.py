@@ -56,6 +56,8 @@ class MailboxRow:
     """The server lets us change nothing there."""
     inode: int | None = None
     """Of its directory `cur/` here: a directory that is renamed keeps it."""
+    born: int | None = None
+    """When that directory was made, in nanoseconds (POSIX), where the file system tells: an inode is given out again."""
 
 
 class KnownMessage(NamedTuple):
@@ -269,7 +271,7 @@ class StateDb:
 
     _MAILBOX = (
         "id, name, delimiter, path, uidvalidity, uidnext, highestmodseq, messages, settled, mailbox_id, "
-        "new_mtime, cur_mtime, looked_at, last_sync, last_error, listed, permanent_flags, read_only, inode"
+        "new_mtime, cur_mtime, looked_at, last_sync, last_error, listed, permanent_flags, read_only, inode, born"
     )
 
     def mailboxes(self) -> dict[MailboxName, MailboxRow]:
@@ -295,6 +297,7 @@ class StateDb:
                 permanent_flags=row[16],
                 read_only=bool(row[17]),
                 inode=row[18],
+                born=row[19],
             )
             for row in found
         )
@@ -315,11 +318,11 @@ class StateDb:
         self._run(
             "UPDATE mailbox SET name=?, delimiter=?, path=?, uidvalidity=?, uidnext=?, highestmodseq=?, messages=?, settled=?, "
             "mailbox_id=?, new_mtime=?, cur_mtime=?, looked_at=?, last_sync=?, last_error=?, listed=?, permanent_flags=?, "
-            "read_only=?, inode=? WHERE id=?",
+            "read_only=?, inode=?, born=? WHERE id=?",
             (
                 _blob(row.name), row.delimiter, _blob(row.path), row.uidvalidity, row.uidnext, row.highestmodseq,
                 row.messages, row.settled, row.mailbox_id, new_mtime, cur_mtime, looked_at, row.last_sync,
-                _words(row.last_error), row.listed, _words(row.permanent_flags), row.read_only, row.inode, row.id,
+                _words(row.last_error), row.listed, _words(row.permanent_flags), row.read_only, row.inode, row.born, row.id,
             ),
         )  # fmt: skip
 

@@ -81,14 +81,16 @@ def _two_way(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
-def _counts(db: sqlite3.Connection) -> None:
-    """How many messages there are is asked in every run: without this, each of a hundred thousand rows is read for it."""
+def _counts_and_births(db: sqlite3.Connection) -> None:
+    """What tells a directory from one made anew. And how many messages there are is asked in every run: without an index, each
+    of a hundred thousand rows is read for it."""
+    db.execute("ALTER TABLE mailbox ADD COLUMN born INTEGER")
     db.execute("CREATE INDEX message_stage ON message(mailbox, stage)")
 
 
 Migration = Callable[[sqlite3.Connection], None]
 
-MIGRATIONS: tuple[Migration, ...] = (_first_tables, _two_way, _counts)
+MIGRATIONS: tuple[Migration, ...] = (_first_tables, _two_way, _counts_and_births)
 """In order; the schema version (`PRAGMA user_version`) is how many of them a file has seen. Never changed, only added to."""
 
 

@@ -27,7 +27,7 @@ from fetchmail_py.store.maildir import Signature
 from fetchmail_py.store.state import KnownMessage, MailboxRow
 from fetchmail_py.sync import rebuild
 from fetchmail_py.sync.home import Home, endpoint_of
-from fetchmail_py.sync.imap_boxes import Box, Renamed, check_same_account, choose, place
+from fetchmail_py.sync.imap_boxes import Box, Renamed, check_same_account, choose, place, renamed_there
 from fetchmail_py.sync.imap_execute import Execution
 from fetchmail_py.sync.run import Options, StopFlag
 from fetchmail_py.wire.utf7 import printable
@@ -106,16 +106,20 @@ class ImapRun:
         self._check_listed(listed)
         check_same_account(self.home, listed, session, fresh=self.options.fresh)
         self.home.covers_all = self.options.mailboxes is None
-        boxes, renamed = choose(self.home, listed, self.options.mailboxes, session, self.note)
-        self.stop.check()
+        renamed = renamed_there(self.home, listed, session, self.note)
         first: list[Action] = [RenameMailbox(entry.row.name, entry.remote.name) for entry in renamed]
+        self._rename(renamed)
+        boxes = choose(self.home, listed, self.options.mailboxes)
+        self.stop.check()
         first += [CreateMailbox(box.name) for box in boxes if box.new]
-        if renamed and not self.options.dry_run:
-            self.home.begin_effects()
-            self._rename(renamed, boxes)
         first += self.places(session, listed, boxes)
         self.report.mailboxes = len(boxes)
         self._look(session, boxes, {} if seen is None or ahead is None else {ahead: seen})
+        if self.options.mailboxes is not None and any(self.left(box) for box in boxes):
+            self.note("messages are gone from one side: they may have been moved, so all mailboxes are looked at")
+            self.options = self.options._replace(mailboxes=None)
+            self._round(session)
+            return
         plan = self.plan(session, boxes)
         self.stop.check()
         if self.options.adopt:
@@ -166,15 +170,18 @@ class ImapRun:
         if self.report.error is None:
             self.report.error = error
 
-    def _rename(self, renamed: Iterable[Renamed], boxes: list[Box]) -> None:
+    def _rename(self, renamed: Iterable[Renamed]) -> None:
+        """Folders follow mailboxes that were renamed at the server. In a dry run only the name is another."""
         taken = {row.path for row in self.home.state.mailboxes().values()}
         for entry in renamed:
+            if self.options.dry_run:
+                entry.row.name = entry.remote.name
+                self.home.state.save_mailbox(entry.row)
+                continue
+            self.home.begin_effects()
             path = place(self.home, entry.remote, taken)
             taken.add(path)
             self.home.rename_mailbox(entry.row, entry.remote, path)
-            for box in boxes:
-                if box.row.id == entry.row.id:
-                    box.row, box.maildir = entry.row, self.home.maildir(entry.row)
             self.report.moved_local += 1
 
     # -- looking -----------------------------------------------------------------------------------------------------
@@ -501,6 +508,10 @@ class ImapRun:
                 continue  # no rename can reach it: deleted here, and fetched there
             moves.append(oneway.Move(box.name, pair, to.name, uid, flags))
         return moves
+
+    def left(self, box: Box) -> bool:
+        """Whether messages are gone from the mailbox on one side, which means that they may be in another."""
+        return isinstance(box.delta, oneway.Delta) and bool(box.delta.gone)
 
     def may_have_moved(self, box: Box) -> Iterable[Pair]:
         """Pairs gone from a mailbox at the server, whose files are here."""

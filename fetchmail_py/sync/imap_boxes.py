@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,8 +18,10 @@ from fetchmail_py.store.layout import path_for
 from fetchmail_py.store.maildir import LocalFile, Maildir, Signature
 from fetchmail_py.store.state import MailboxRow
 from fetchmail_py.sync.home import Home
-from fetchmail_py.wire.utf7 import printable
+from fetchmail_py.wire.utf7 import encode_mailbox, printable
 
+_PLAIN = re.compile("[ -%'-~]*")
+_LONE = re.compile("[\ud800-\udfff]")
 PROOFS = 3
 """Messages that must be the same for a mailbox under another name to count as renamed."""
 
@@ -134,40 +138,57 @@ def _same_messages(home: Home, row: MailboxRow, box: RemoteMailbox, session: Ima
     return bool(seen) and all(proofs[uid].identity == value for uid, value in seen.items())
 
 
-def choose(
-    home: Home, listed: Sequence[RemoteMailbox], only: Sequence[str] | None, session: ImapSession, note: Callable[[str], None]
-) -> tuple[list[Box], list[Renamed]]:
-    """The mailboxes of this run in their order, with a row each, and those that were renamed at the server."""
-    account = home.account
-    # A server may list a mailbox twice, or INBOX in two spellings.
-    selectable = list({box.name: box for box in reversed(listed) if box.selectable}.values())[::-1]
-    wanted = patterns.in_order(box for box in selectable if patterns.wanted(box, account.mailboxes))
-    if only is not None:
-        wanted = _only(wanted, selectable, only)
+def _selectable(listed: Sequence[RemoteMailbox]) -> list[RemoteMailbox]:
+    """What can hold messages, once: a server may list a mailbox twice, or INBOX in two spellings."""
+    return list({box.name: box for box in reversed(listed) if box.selectable}.values())[::-1]
+
+
+def renamed_there(
+    home: Home, listed: Sequence[RemoteMailbox], session: ImapSession, note: Callable[[str], None]
+) -> list[Renamed]:
+    """The mailboxes that the server has under another name now; those that it has no more are told."""
     rows = home.state.mailboxes()
-    names = {box.name for box in listed}
-    covered = [box for box in selectable if patterns.wanted(box, account.mailboxes)]
+    there = {box.name: box for box in listed}
+    covered = [box for box in _selectable(listed) if patterns.wanted(box, home.account.mailboxes)]
     strangers = [box for box in covered if box.name not in rows]
     renamed: list[Renamed] = []
     for row in rows.values():
-        if row.name in names:
-            if not row.listed:
-                row.listed = True
-                home.state.save_mailbox(row)
+        found = there.get(row.name)
+        if found is not None and not row.listed:
+            row.listed = True
+            home.state.save_mailbox(row)
+        if found is not None and found.uidvalidity in {None, row.uidvalidity}:
             continue
+        # Another mailbox may have been made under the old name since.
         to = _renamed_to(home, row, strangers, session) if row.listed else None
         if to is not None:
             renamed.append(Renamed(row, to))
             strangers.remove(to)
-        elif row.listed:
+        elif found is None and row.listed:
             row.listed = False
             home.state.save_mailbox(row)
             note(f"{printable(row.name)}: no longer at the server; what is here stays")
-    now_named = {entry.remote.name: entry.row for entry in renamed}
+    return renamed
+
+
+def choose(home: Home, listed: Sequence[RemoteMailbox], only: Sequence[str] | None) -> list[Box]:
+    """The mailboxes of this run in their order, with a row each."""
+    account = home.account
+    selectable = _selectable(listed)
+    wanted = patterns.in_order(box for box in selectable if patterns.wanted(box, account.mailboxes))
+    if only is not None:
+        wanted = _only(wanted, selectable, only)
+    elif not wanted:
+        raise ConfigError(
+            f"none of the {len(selectable)} mailboxes at the server is one of `mailboxes`: {', '.join(account.mailboxes)}",
+            key="mailboxes",
+            hint=f"there are: {', '.join(printable(box.name) for box in selectable[:10])}",
+        )
+    rows = home.state.mailboxes()
     taken = {row.path for row in rows.values()}
     boxes: list[Box] = []
     for remote in wanted:
-        known = rows.get(remote.name) or now_named.get(remote.name)
+        known = rows.get(remote.name)
         if known is None:
             path = place(home, remote, taken)
             taken.add(path)
@@ -176,14 +197,24 @@ def choose(
             boxes.append(Box(remote, known, home.maildir(known), new=True))
         else:
             boxes.append(Box(remote, known, home.maildir(known)))
-    return boxes, renamed
+    return boxes
 
 
 def place(home: Home, remote: RemoteMailbox, taken: set[str]) -> str:
-    """Where a mailbox lies below `maildir`."""
+    """Where a mailbox lies below `maildir`: where another program has put it already, if it has."""
     account = home.account
     local = patterns.local_name(remote.name, remote.delimiter, account.map)
-    return path_for(local, remote.delimiter, layout=account.layout, taken=taken, fold_case=home.fold_case)
+
+    def path_of(name: MailboxName) -> str:
+        return path_for(name, remote.delimiter, layout=account.layout, taken=taken, fold_case=home.fold_case)
+
+    path = path_of(local)
+    if not _PLAIN.fullmatch(local) and not _LONE.search(local):
+        # mbsync and Dovecot have the names as they are on the wire, in modified UTF-7.
+        theirs = path_of(MailboxName(encode_mailbox(local, utf8=False).decode("ascii")))
+        if not os.path.isdir(f"{home.root}/{path}/cur") and os.path.isdir(f"{home.root}/{theirs}/cur"):
+            return theirs
+    return path
 
 
 def _only(wanted: list[RemoteMailbox], selectable: Sequence[RemoteMailbox], only: Sequence[str]) -> list[RemoteMailbox]:

@@ -531,7 +531,7 @@ class Execution:
         row, look = box.row, box.look
         row.mailbox_id = box.remote.mailbox_id
         if self._two_way and not box.vanished and (row.inode is None or box.signature is not None or box.touched or box.new):
-            row.inode = box.maildir.inode()
+            row.inode, row.born = box.maildir.inode(), box.maildir.born()
         if look is not None:
             row.last_sync = time.time()
             if not box.unfinished:

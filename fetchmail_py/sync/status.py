@@ -33,7 +33,8 @@ def status_of(account: Account) -> AccountStatus:
                 count = sum(1 for entry in deferred if entry.mailbox == row.id)
                 # A mailbox in which nothing was new is not written to: the account's last run vouches for it.
                 synced = last_sync if row.settled and last_sync is not None else row.last_sync
-                mailboxes.append(MailboxStatus(name, messages, octets, synced, row.last_error, count))
+                wrong = row.last_error if row.listed else "no longer at the server: what is here stays, and goes nowhere"
+                mailboxes.append(MailboxStatus(name, messages, octets, synced, wrong, count))
         return AccountStatus(
             account=account.name,
             mailboxes=mailboxes,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fetchmail_py.errors import SafetyStop, ServerRefused, StoreError
 from fetchmail_py.model import FLAG_TO_LETTER, FORWARDED, Delivered, Flags, MailboxName, MessageKey, Pair, RemoteMailbox, Stage, Uid
-from fetchmail_py.plan import oneway, patterns, twoway
+from fetchmail_py.plan import guard, oneway, patterns, twoway
 from fetchmail_py.plan.actions import Action, Recognise
 from fetchmail_py.plan.push import CreateRemoteMailbox, RenameRemoteMailbox
 from fetchmail_py.session import imap_store
@@ -158,9 +158,12 @@ class TwoWayRun(ImapRun):
         assert box.here is not None
         row = box.row
         paired = [uid for uid in box.here.missing if uid > 0]
-        if row.inode is None or not paired or box.maildir.inode() == row.inode or self.options.allow_mass_delete:
+        if row.inode is None or not paired or self.options.allow_mass_delete:
             return
-        if len(paired) < self.home.state.count_present(row.id):
+        if box.maildir.inode() == row.inode and row.born in {None, box.maildir.born()}:
+            return
+        known = self.home.state.count_present(row.id)
+        if len(paired) < known and (len(paired) < guard.FEW or 2 * len(paired) <= known):
             return
         if self.options.fresh:
             self.home.state.forget(row.id, list(self.home.state.pairs(row.id)))
@@ -169,9 +172,12 @@ class TwoWayRun(ImapRun):
             local.look(self.home, box, contents=False)
             return
         box.vanished = True
+        # Whatever else is in it waits as well, and the next run asks again.
+        box.signature = row.signature = None
+        box.unfinished = True
         self.report.stops.append(
             SafetyStop(
-                f"its folder was made anew and has none of its {len(paired)} messages; nothing was deleted at the server",
+                f"its folder was made anew and lacks {len(paired)} of its {known} messages; nothing was deleted at the server",
                 hint=f"to download them again: fetchmail-py sync {self.account.name} --fresh; "
                 "if they are to be deleted: --allow-mass-delete",
                 mailbox=printable(box.name),
@@ -249,6 +255,7 @@ class TwoWayRun(ImapRun):
         missing = [entry for box in boxes if box.here is not None for entry in self._missing(box)]
         read: dict[tuple[MailboxName, MessageKey], tuple[Delivered, int]] = {}
         moves = twoway.moved_here(missing, self._new_files(boxes, missing, read))
+        self._moved_out_of_reach(by_name, missing, moves)
         self._rights(session, boxes)
         staying: set[tuple[MailboxName, MessageKey]] = set()
         orphans = []
@@ -257,9 +264,9 @@ class TwoWayRun(ImapRun):
         for move in moves:
             source, target = by_name[move.source.mailbox], by_name[move.file.mailbox]
             pair = move.source.pair
-            if source.row.read_only or target.row.read_only:
-                if target.row.read_only:
-                    self._without(source, [pair.uid])  # no deletion: the message has just moved out of our reach
+            if source.row.read_only or target.row.read_only or target.vanished:
+                if target.row.read_only or target.vanished:
+                    self._stays(source, pair.uid)
                 continue
             file = move.file._replace(flags=_flags_of_moved(move.file.flags, pair.flags))
             move = twoway.LocalMove(move.source, file)  # noqa: PLW2901
@@ -300,6 +307,30 @@ class TwoWayRun(ImapRun):
                 if known is not None:
                     yield twoway.Missing(box.name, pair, known.size, known.sha256)
 
+    def _moved_out_of_reach(
+        self, by_name: Mapping[MailboxName, Box], missing: Sequence[twoway.Missing], moves: Sequence[twoway.LocalMove]
+    ) -> None:
+        """Files that were moved into the folder of a mailbox that the server has no more: the server's copies stay."""
+        moved = {(move.source.mailbox, move.source.pair.uid) for move in moves}
+        rest = [gone for gone in missing if (gone.mailbox, gone.pair.uid) not in moved]
+        dead = [row for row in self.home.state.mailboxes().values() if not row.listed] if rest else []
+        for row in dead:
+            maildir = self.home.maildir(row)
+            if not maildir.exists():
+                continue
+            known = {pair.key for pair in self.home.state.pairs(row.id).values()}
+            found = {key: file for key, file in maildir.scan().items() if key not in known}
+            for gone in rest:
+                file = found.get(gone.pair.key) or next(
+                    (other for other in found.values() if local.is_same(maildir.path_of(other), gone.size, gone.sha256)), None
+                )
+                if file is not None:
+                    self._stays(by_name[gone.mailbox], gone.pair.uid)
+                    self.note(
+                        f"{printable(row.name)}: a message was moved there from {printable(gone.mailbox)}, and the mailbox is no "
+                        "longer at the server: the server's copy stays where it is"
+                    )
+
     def _new_files(
         self,
         boxes: Iterable[Box],
@@ -327,6 +358,11 @@ class TwoWayRun(ImapRun):
                     digest = seen[0].sha256
                 found.append(twoway.NewFile(box.name, key, flags, size, digest))
         return found
+
+    def _stays(self, box: Box, uid: Uid) -> None:
+        """The file was moved out of our reach: that is no deletion, and the next run has to look for it again."""
+        self._without(box, [uid])
+        box.touched = True
 
     def _without(self, box: Box, uids: Iterable[Uid]) -> None:
         """These are not missing after all."""
@@ -419,6 +455,11 @@ class TwoWayRun(ImapRun):
         self.again = True  # once the new one is known by its UID, the old one goes
 
     # -- planning ----------------------------------------------------------------------------------------------------
+
+    def left(self, box: Box) -> bool:
+        """Whether messages are gone from the mailbox on one side, which means that they may be in another."""
+        delta = box.delta
+        return isinstance(delta, twoway.Delta) and bool(delta.gone or delta.removed or delta.raised or delta.lost)
 
     def may_have_moved(self, box: Box) -> Iterable[Pair]:
         """Pairs gone from a mailbox at the server: their files are here, or were moved here too."""

@@ -1,0 +1,194 @@
+"""Folders and mailboxes that are made anew, renamed, gone on one side, or left out of a run: no message is lost for it."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fetchmail_py.errors import ConfigError, ExitStatus
+from tests.servers.imap import ALL, BARE, ImapServer
+from tests.servers.mailbox import Store
+from tests.servers.mails import mails
+from tests.sync.test_twoway import assert_equal, done, here, there
+from tests.sync.world import World, world
+
+
+def filled(*names: str, count: int = 6) -> Store:
+    """Each mailbox with messages of its own."""
+    store = Store()
+    for number, name in enumerate(("INBOX", *names)):
+        if name != "INBOX":
+            store.create(name)
+        for data in mails(count, seed=number):
+            store.append(data, name)
+    return store
+
+
+@pytest.fixture(params=["all", "bare"])
+def account(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """Two mailboxes, synchronised once."""
+    store = filled("Archive")
+    server = ImapServer(store, capabilities=ALL if request.param == "all" else BARE)
+    with world(tmp_path, store, server, mode="disconnected") as found:
+        found.sync()
+        yield found
+
+
+def make_anew(folder: Path) -> None:
+    shutil.rmtree(folder)
+    for name in ("tmp", "new", "cur"):
+        (folder / name).mkdir(parents=True)
+
+
+class TestAFolderMadeAnew:
+    """Removed, and made again under its name: that is no deletion of all it had, however often a run sees it."""
+
+    @pytest.mark.parametrize("with_what", ["nothing", "a new message", "a message moved there", "one of its own"])
+    @pytest.mark.parametrize("fresh_at", [1, 2, 3])
+    def test_nothing_is_deleted_and_fresh_brings_it_back(self, account: World, with_what: str, fresh_at: int) -> None:
+        folder = account.maildir / "Archive"
+        own = next(iter(account.files("Archive").values())).read_bytes()
+        make_anew(folder)
+        if with_what == "a new message":
+            (folder / "cur/1700000001.new.here:2,S").write_bytes(b"Subject: new\n\nbody\n")
+        elif with_what == "a message moved there":
+            path = next(iter(account.files().values()))
+            path.rename(folder / "cur" / f"{path.name.partition(':')[0]}:2,S")
+        elif with_what == "one of its own":
+            (folder / "cur/1700000001.back.here:2,S").write_bytes(own)
+        before = Counter(data for data, _ in there(account, "INBOX") + there(account, "Archive"))
+        for number in range(1, 4):
+            report = account.run(fresh=number == fresh_at)
+            if number < fresh_at:
+                assert report.exit_status is ExitStatus.SAFETY
+            assert not Counter(before) - Counter(data for data, _ in there(account, "INBOX") + there(account, "Archive"))
+        assert_equal(account)
+        assert len(here(account, "Archive")) >= 6
+
+    def test_it_may_be_meant(self, account: World) -> None:
+        make_anew(account.maildir / "Archive")
+        assert account.run().exit_status is ExitStatus.SAFETY
+        account.run(allow_mass_delete=True)
+        account.run(allow_mass_delete=True)
+        assert account.store.contents("Archive") == {}
+        assert_equal(account)
+
+
+class TestRenamedAndMadeAgain:
+    @pytest.mark.parametrize("name", ["Archive", "INBOX"])
+    def test_nothing_is_transferred(self, account: World, name: str) -> None:
+        """As when last year's mailbox gets the year behind its name, and a new one begins."""
+        validity = account.store.mailboxes[name].uidvalidity
+        account.store.rename(name, "Old")
+        account.store.create(name)
+        assert account.store.mailboxes["Old"].uidvalidity == validity
+        account.store.append(b"Subject: of this year\r\n\r\n", name)
+        plan = account.run(dry_run=True)
+        assert plan.failure is None
+        assert "rename-local-mailbox" in {action.as_dict()["do"] for action in plan.plan}
+        assert done(account.sync()) == {"downloaded": 1, "moved_local": 1}
+        assert_equal(account)
+        assert len(account.files("Old")) == 6
+
+
+class TestAMailboxThatIsNoLongerThere:
+    @pytest.mark.parametrize("renamed", [False, True])
+    def test_what_is_moved_into_its_folder_stays_at_the_server(self, account: World, *, renamed: bool) -> None:
+        account.store.delete("Archive")
+        account.sync()
+        path = next(iter(account.files().values()))
+        name = "1700000001.another.name:2,S" if renamed else path.name.partition(":")[0] + ":2,S"
+        path.rename(account.maildir / "Archive/cur" / name)
+        before = account.store.contents()
+        for _ in range(3):
+            account.sync()
+            assert account.store.contents() == before
+        assert len(account.files("Archive")) == 7
+
+    def test_a_deletion_is_one_all_the_same(self, account: World) -> None:
+        account.store.delete("Archive")
+        account.sync()
+        next(iter(account.files().values())).unlink()
+        assert done(account.sync()) == {"deleted_remote": 1}
+
+
+class TestOneMailboxOnly:
+    """A run of one mailbox does not take a move for a deletion."""
+
+    def test_moved_here(self, account: World) -> None:
+        for path in list(account.files().values())[:2]:
+            path.rename(account.maildir / "Archive/cur" / f"{path.name.partition(':')[0]}:2,S")
+        report = account.run(mailboxes=("INBOX",))
+        assert report.failure is None
+        assert report.moved_remote == 2
+        assert report.deleted_remote == 0
+        account.sync()
+        assert_equal(account)
+        assert len(account.store.contents("Archive")) == 8
+
+    def test_moved_there(self, account: World) -> None:
+        for uid in list(account.store.contents())[:2]:
+            account.store.move(uid, "INBOX", "Archive")
+        report = account.run(mailboxes=("INBOX",))
+        assert report.failure is None
+        assert done(report) == {"moved_local": 2}
+        assert_equal(account)
+
+    def test_nothing_gone_nothing_else_looked_at(self, account: World) -> None:
+        account.store.append(b"Subject: new\r\n\r\n", "Archive")
+        account.store.append(b"Subject: new\r\n\r\n", "INBOX")
+        assert done(account.run(mailboxes=("INBOX",))) == {"downloaded": 1}
+
+
+NAMES = {"Entwürfe": "Entw&APw-rfe", "R&D": "R&-D", "Büro/Größe": "B&APw-ro/Gr&APYA3w-e"}
+
+
+class TestTakingOverAnotherProgramsMaildir:
+    @pytest.mark.parametrize("layout", ["fs", "maildir++"])
+    def test_names_as_they_are_on_the_wire(self, tmp_path: Path, layout: str) -> None:
+        """mbsync and Dovecot write modified UTF-7."""
+        store = filled(*NAMES)
+        with world(tmp_path, store, ImapServer(store), mode="disconnected", layout=layout) as found:
+            for name, theirs in {"INBOX": "INBOX", **NAMES}.items():
+                path = theirs if layout == "fs" else "." + theirs.replace("/", ".") if name != "INBOX" else "."
+                for part in ("tmp", "new", "cur"):
+                    (found.maildir / path / part).mkdir(parents=True)
+                for number, data in enumerate(store.contents(name).values()):
+                    (found.maildir / path / f"cur/17000{number}.x.y:2,").write_bytes(data.replace(b"\r\n", b"\n"))
+            found.run(adopt=True)
+            assert done(found.sync()) == {}
+            assert set(store.mailboxes) == {"INBOX", *NAMES}
+            assert not (found.maildir / "Entwürfe").exists()
+            store.append(b"Subject: new\r\n\r\n", "Entwürfe")
+            assert done(found.sync()) == {"downloaded": 1}
+
+    def test_added_fields_in_messages_without_a_message_id(self, tmp_path: Path) -> None:
+        """mbsync adds X-TUID to what it fetches: the server's copy is the same message, and is not stored beside it."""
+        store = Store()
+        for number in range(4):
+            store.append(b"Subject: report\r\nDate: today\r\n\r\nnumber %d\r\n" % number)
+        with world(tmp_path, store, ImapServer(store), mode="disconnected") as found:
+            for part in ("tmp", "new", "cur"):
+                (found.maildir / "INBOX" / part).mkdir(parents=True)
+            for number, data in enumerate(store.contents().values()):
+                content = data.replace(b"\r\n", b"\n").replace(b"\n\n", b"\nX-TUID: Abcdefg%d/hij\n\n" % number, 1)
+                (found.maildir / "INBOX" / f"cur/17000{number}.x.y,U={number + 1}:2,").write_bytes(content)
+            found.run(adopt=True)
+            found.sync()
+            found.sync()
+            assert len(store.contents()) == 4
+            assert len(found.files()) == 4
+
+
+@pytest.mark.parametrize("mode", ["disconnected", "mirror", "backup", "offline"])
+def test_patterns_that_match_nothing(tmp_path: Path, mode: str) -> None:
+    store = filled("Work")
+    with world(tmp_path, store, ImapServer(store), mode=mode, mailboxes=("Wrok",)) as found:
+        report = found.run()
+        assert isinstance(report.failure, ConfigError)
+        assert "Wrok" in report.failure.detail
+        assert report.exit_status is ExitStatus.CONFIG
