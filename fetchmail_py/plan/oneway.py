@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fetchmail_py.model import Flags, MailboxName, MessageKey, Pair, RemoteSnapshot, Stage, Uid
@@ -170,12 +171,13 @@ def plan_account(
     recognised: Sequence[Recognise] = (),
     max_delete: float = 0.5,
     may_delete: bool = True,
-    allowed: Mapping[MailboxName, Collection[Uid]] | None = None,
+    announced: Mapping[MailboxName, guard.Announced] = MappingProxyType({}),
+    allowed: bool = False,
 ) -> Plan:
     """The plan of an account: recognise, move, download, flags, deletions last; within that, mailboxes in the order given.
 
-    `may_delete` is False in a run that must not trust its state. `allowed` names, by mailbox, the UIDs whose deletion was announced
-    and is now let through: anything more asks again.
+    `may_delete` is False in a run that must not trust its state. `announced` are, by mailbox, the deletions that wait for the
+    user's word; `allowed` lets them through, and anything more asks again. A mailbox that waits is left as it is.
     """
     moved_away = {(move.mailbox, move.pair.uid) for move in moves}
     moved_in = {(move.to, move.to_uid) for move in moves}
@@ -189,12 +191,17 @@ def plan_account(
     notices: list[tuple[MailboxName, str]] = []
     for delta in deltas:
         name = delta.mailbox
+        gone = [pair for pair in delta.gone if (name, pair.uid) not in moved_away]
+        uids = tuple(pair.uid for pair in gone)
+        share = 1.0 if delta.exempt or mode != MIRROR or not may_delete else max_delete
+        if guard.stops(uids, delta.known, share, announced.get(name), allowed=allowed):
+            stops.append(Stop(name, len(gone), delta.known, uids))
+            continue
         new = tuple(uid for uid in delta.new if (name, uid) not in moved_in and (name, uid) not in seen)
         if new:
             downloads.append(Download(name, new))
         flags += [Recognise(name, pair.uid, pair.uid, pair.flags) for pair in delta.returned]
         flags += [SetLocalFlags(name, change.pair.uid, change.pair.key, change.flags) for change in delta.reflag]
-        gone = [pair for pair in delta.gone if (name, pair.uid) not in moved_away]
         if delta.lost:
             deletions.append(Forget(name, tuple(pair.uid for pair in delta.lost)))
         if mode == OFFLINE:
@@ -211,18 +218,6 @@ def plan_account(
                 deletions.append(Keep(name, kept))
         elif gone and not may_delete:
             notices.append((name, f"{len(gone)} messages are gone from the server; not deleted here in this run"))
-        elif gone:
-            uids = tuple(pair.uid for pair in gone)
-            if not delta.exempt and guard.asks(len(gone), delta.known, max_delete) and not _is_allowed(allowed, name, uids):
-                stops.append(Stop(name, len(gone), delta.known, uids))
-            else:
-                deletions += [DeleteLocal(name, pair.uid, pair.key) for pair in gone]
+        else:
+            deletions += [DeleteLocal(name, pair.uid, pair.key) for pair in gone]
     return Plan(tuple(actions + downloads + flags + deletions), tuple(stops), tuple(notices))
-
-
-def _is_allowed(
-    allowed: Mapping[MailboxName, Collection[Uid]] | None, name: MailboxName, uids: Collection[Uid]
-) -> bool:
-    if allowed is None or name not in allowed:
-        return False
-    return set(uids) <= set(allowed[name])

@@ -126,7 +126,7 @@ def compare(
         pair = pairs.get(uid)
         if pair is None:
             (doomed if expunge and DELETED in message.flags and trusted else new).add(uid)
-        elif pair.stage == Stage.DELETING:
+        elif pair.stage == Stage.DELETING and trusted:
             delta.removed.append(pair)
         elif uid in here.missing:
             if not trusted:
@@ -139,7 +139,7 @@ def compare(
         elif pair.stage == Stage.KEPT:
             delta.returned.append(pair._replace(flags=message.flags))
         else:
-            _flags(delta, pair, here.flags.get(uid, pair.flags), message.flags, expunge=expunge)
+            _flags(delta, pair, here.flags.get(uid, pair.flags), message.flags, expunge=expunge and trusted)
     for uid in sorted(gone):
         pair = pairs[uid]
         if uid in here.missing or pair.stage == Stage.DELETING:
@@ -151,7 +151,7 @@ def compare(
     for uid, pair in pairs.items():
         if uid in changed or uid in gone:
             continue
-        if pair.stage == Stage.DELETING:
+        if pair.stage == Stage.DELETING and trusted:
             delta.removed.append(pair)
         elif uid in here.missing:
             if uid < 0 or pair.stage == Stage.KEPT:
@@ -161,8 +161,8 @@ def compare(
             else:
                 new.add(uid)
         elif uid in here.flags and pair.stage == Stage.PAIRED and uid > 0:
-            _flags(delta, pair, here.flags[uid], pair.flags, expunge=expunge)
-    delta.new = sorted(new, reverse=True)
+            _flags(delta, pair, here.flags[uid], pair.flags, expunge=expunge and trusted)
+    delta.new = sorted(new - doomed, reverse=True)
     delta.doomed = sorted(doomed)
     return delta
 
@@ -247,14 +247,16 @@ def plan_account(
     copies: Sequence[LocalCopy] = (),
     recognised: Sequence[tuple[Recognise, Flags]] = (),
     max_delete: float = 0.5,
-    allowed_here: Mapping[MailboxName, Collection[Uid]] | None = None,
-    allowed_there: Mapping[MailboxName, Collection[Uid]] | None = None,
+    announced_here: Mapping[MailboxName, guard.Announced] = MappingProxyType({}),
+    announced_there: Mapping[MailboxName, guard.Announced] = MappingProxyType({}),
+    allowed: bool = False,
     trash: MailboxName | None = None,
 ) -> Plan:
     """The plan of an account: recognise, flags of what moves, moves, downloads, uploads, flags, deletions last.
 
-    `moves` were made at the server, `local_moves` here; `recognised` comes with the flags of the file. `allowed_…` names, by
-    mailbox, the UIDs whose deletion was announced and is now let through: anything more asks again.
+    `moves` were made at the server, `local_moves` here; `recognised` comes with the flags of the file. `announced_…` are, by
+    mailbox, the deletions that wait for the user's word; `allowed` lets them through, and anything more asks again. A mailbox that
+    waits is left as it is, but for what was moved.
     """
     by_name = {delta.mailbox: delta for delta in deltas}
     moved_away = {(move.mailbox, move.pair.uid) for move in moves}
@@ -307,6 +309,20 @@ def plan_account(
     stops: list[Stop] = []
     for delta in deltas:
         name = delta.mailbox
+        gone = [pair for pair in delta.gone if (name, pair.uid) not in moved_away]
+        marked = {pair.uid for pair in delta.expunged if (name, pair.uid) not in moving}
+        share = 1.0 if delta.exempt else max_delete
+        leaving = tuple(sorted({pair.uid for pair in gone} | marked))
+        doomed = tuple(sorted({*(pair.uid for pair in delta.removed), *delta.doomed, *marked}))
+        waits = [
+            Stop(name, len(uids), delta.known, uids, at_server=at_server)
+            for uids, announced, at_server in ((leaving, announced_here, False), (doomed, announced_there, True))
+            if not (at_server and delta.read_only)
+            and guard.stops(uids, delta.known, share, announced.get(name), allowed=allowed)
+        ]
+        if waits:
+            stops += waits
+            continue
         again = len(delta.fetched_again)
         new = tuple(uid for uid in delta.new if (name, uid) not in moved_in and (name, uid) not in seen)
         if new:
@@ -318,38 +334,30 @@ def plan_account(
         if delta.read_only and (waiting or raised):
             notices.append((name, f"{len(waiting) + len(raised)} messages cannot go up: the mailbox is read-only"))
         elif not delta.read_only:
+            if raised:
+                notices.append((name, f"{len(raised)} messages deleted at the server were changed here meanwhile: uploaded again"))
             uploads += [UploadAgain(name, pair.uid, pair.key) for pair in raised]
             if waiting:
                 uploads.append(Upload(name, tuple(e.uid for e in waiting), tuple(e.key for e in waiting)))
-        flag_actions += [Recognise(name, pair.uid, pair.uid, pair.flags) for pair in delta.returned]
+        flag_actions += [Recognise(name, pair.uid, pair.uid, pair.flags) for pair in sorted(delta.returned)]
         stuck = 0
-        for entry in delta.changes:
+        for entry in sorted(delta.changes, key=lambda change: change.pair.uid):
             if (name, entry.pair.uid) in moving:
                 continue
             found = _merge_action(delta, name, entry)
             if found is not None:
                 flag_actions.append(found)
-            stuck += delta.read_only and entry.here != entry.pair.flags
+            stuck += delta.read_only and entry.there != merge(entry.pair.flags, entry.here, entry.there)
         if stuck:
             notices.append((name, f"flags of {stuck} messages changed here cannot go up: the mailbox is read-only"))
-        if delta.lost:
-            deletions.append(Forget(name, tuple(pair.uid for pair in delta.lost)))
-        gone = [pair for pair in delta.gone if (name, pair.uid) not in moved_away]
-        if gone:
-            uids = tuple(pair.uid for pair in gone)
-            if _asks(delta, len(gone), max_delete) and not _is_allowed(allowed_here, name, uids):
-                stops.append(Stop(name, len(gone), delta.known, uids))
-            else:
-                deletions += [DeleteLocal(name, pair.uid, pair.key) for pair in gone]
-        marked = {pair.uid for pair in delta.expunged}
-        removed = [*(pair.uid for pair in delta.removed), *delta.doomed, *marked]
-        if removed and delta.read_only:
-            notices.append((name, f"{len(removed)} deletions cannot go up: the mailbox is read-only"))
-        elif removed:
-            if _asks(delta, len(removed), max_delete) and not _is_allowed(allowed_there, name, removed):
-                stops.append(Stop(name, len(removed), delta.known, tuple(sorted(removed)), at_server=True))
-                continue
-            for chosen, also_here in (({*removed} - marked, False), (marked, True)):
+        lost = sorted(pair.uid for pair in delta.lost if (name, pair.uid) not in moved_away)
+        if lost:
+            deletions.append(Forget(name, tuple(lost)))
+        deletions += [DeleteLocal(name, pair.uid, pair.key) for pair in gone]
+        if doomed and delta.read_only:
+            notices.append((name, f"{len(doomed)} deletions cannot go up: the mailbox is read-only"))
+        elif doomed:
+            for chosen, also_here in (({*doomed} - marked, False), (marked, True)):
                 if not chosen:
                     continue
                 if trash is not None and name != trash:
@@ -385,9 +393,3 @@ def _merge_action(delta: Delta | None, mailbox: MailboxName, change: Change) -> 
     return MergeFlags(mailbox, pair.uid, pair.key, merged, add, remove, agreed, pull=merged != here)
 
 
-def _asks(delta: Delta, count: int, max_delete: float) -> bool:
-    return not delta.exempt and guard.asks(count, delta.known, max_delete)
-
-
-def _is_allowed(allowed: Mapping[MailboxName, Collection[Uid]] | None, name: MailboxName, uids: Collection[Uid]) -> bool:
-    return allowed is not None and set(uids) <= set(allowed.get(name, ()))

@@ -14,7 +14,7 @@ from itertools import chain
 from fetchmail_py.errors import FetchmailError, ProtocolError, SafetyStop, ServerRefused
 from fetchmail_py.identity import NO_IDENTITY, identity
 from fetchmail_py.model import NO_FLAGS, Coverage, Flags, Look, MailboxName, MessageKey, Pair, RemoteMailbox, Stage, Uid, UidSet
-from fetchmail_py.plan import oneway, snapshot
+from fetchmail_py.plan import guard, oneway, snapshot
 from fetchmail_py.plan.actions import Action, CreateMailbox, Download, Recognise, RenameMailbox
 from fetchmail_py.plan.matching import LocalCandidate, RemoteCandidate, match
 from fetchmail_py.plan.push import Upload
@@ -95,6 +95,7 @@ class ImapRun:
 
     def _round(self, session: ImapSession) -> None:
         """One look at both sides, one plan, carried out."""
+        self.report.stops.clear()  # each round finds them again
         self._retry.clear()
         self.aside.clear()
         for deferred in self.home.state.deferred():
@@ -381,30 +382,41 @@ class ImapRun:
             recognised=recognised,
             max_delete=account.max_delete,
             may_delete=self.home.trusted,
-            allowed=self.announced(boxes, "announced"),
+            announced=self.announced(boxes, "announced"),
+            allowed=self.options.allow_mass_delete,
         )
         self.stopped(boxes, plan)
         return plan
 
-    def announced(self, boxes: Iterable[Box], fact: str) -> dict[MailboxName, list[Uid]] | None:
-        """The deletions that were announced and are let through now, by mailbox; None where none are."""
-        if not self.options.allow_mass_delete:
-            return None
-        allowed = {}
+    def announced(self, boxes: Iterable[Box], fact: str) -> dict[MailboxName, guard.Announced]:
+        """The deletions that were announced and wait for the user's word, by mailbox."""
+        found = {}
         for box in boxes:
-            announced = self.home.state.get(f"{fact}:{box.row.id}")
-            if announced is not None:
-                allowed[box.name] = [Uid(int(uid)) for uid in announced.split(",")]
-        return allowed
+            known, _, uids = (self.home.state.get(f"{fact}:{box.row.id}") or "").rpartition(":")
+            if uids:
+                # What an earlier version wrote has no count: it measures by what is there now.
+                count = int(known) if known else self.home.state.count_present(box.row.id)
+                found[box.name] = guard.Announced(count, frozenset(Uid(int(uid)) for uid in uids.split(",")))
+        return found
 
     def stopped(self, boxes: Iterable[Box], plan: oneway.Plan) -> None:
         """Tells of mailboxes that the guard leaves alone, and of what else the plan has to say."""
         account, state = self.account, self.home.state
         by_name = {box.name: box for box in boxes}
+        waiting = {(stop.mailbox, stop.at_server) for stop in plan.stops}
+        for box in boxes:
+            for fact, at_server in (("announced", False), ("announced-there", True)):
+                if box.delta is not None and (box.name, at_server) not in waiting:
+                    # Carried out now, or no longer meant: the next ones are announced anew.
+                    state.put(f"{fact}:{box.row.id}", None)
         for stop in plan.stops:
             box = by_name[stop.mailbox]
             box.unfinished = True
-            state.put(f"announced{'-there' if stop.at_server else ''}:{box.row.id}", ",".join(map(str, stop.uids)))
+            fact = f"announced{'-there' if stop.at_server else ''}:{box.row.id}"
+            # The count of the first time: what came since makes the deletions no smaller.
+            before = (state.get(fact) or "").rpartition(":")[0]
+            known = min(stop.known, int(before)) if before else stop.known
+            state.put(fact, f"{known}:{','.join(map(str, stop.uids))}")
             what = "are gone from the server; none of them was deleted here"
             if stop.at_server:
                 what = "were deleted here; none of them was deleted at the server"

@@ -49,6 +49,8 @@ class Box:
         """Mode disconnected: files that no row knows."""
         self.flags_here: dict[Uid, Flags] = {}
         """Mode disconnected: flags of files without a UID, by the number of their row."""
+        self.another_folder = False
+        """Mode disconnected: its directory is not the one it was: what is missing in it was not deleted there."""
         self.vanished = False
         """Mode disconnected: its directory was here, and is gone."""
         self.unpaired: dict[bytes, list[Uid]] = {}

@@ -164,6 +164,8 @@ class TwoWayRun(ImapRun):
             return
         known = self.home.state.count_present(row.id)
         if len(paired) < known and (len(paired) < guard.FEW or 2 * len(paired) <= known):
+            # A copy that was restored, say: what it lacks is fetched again.
+            box.another_folder = True
             return
         if self.options.fresh:
             self.home.state.forget(row.id, list(self.home.state.pairs(row.id)))
@@ -427,7 +429,7 @@ class TwoWayRun(ImapRun):
             known=state.count_present(row.id),
             retry=self.still_there(box),
             exempt=bool(box.remote.attributes & EXEMPT),
-            trusted=self.home.trusted,
+            trusted=self.home.trusted and not box.another_folder,
             expunge=self.account.expunge,
         )
         delta.read_only = row.read_only
@@ -516,8 +518,9 @@ class TwoWayRun(ImapRun):
             copies=self._copies(by_name, deltas, taken),
             recognised=recognised,
             max_delete=account.max_delete,
-            allowed_here=self.announced(boxes, "announced"),
-            allowed_there=self.announced(boxes, "announced-there"),
+            announced_here=self.announced(boxes, "announced"),
+            announced_there=self.announced(boxes, "announced-there"),
+            allowed=self.options.allow_mass_delete,
             trash=self._trash(session, boxes),
         )
         self.stopped(boxes, plan)
@@ -599,7 +602,11 @@ class TwoWayRun(ImapRun):
         if trash is None and not quirk_gmail_archives(session):
             return None
         wanted = (trash or "\\Trash").lower()
-        return next((box.name for box in boxes if wanted in box.remote.attributes), None)
+        found = next((box.name for box in boxes if wanted in box.remote.attributes), None)
+        if found is None and trash is not None:
+            # A server that tells no special use: asked for a trash, nothing is expunged.
+            return next((box.name for box in boxes if box.name.lower() == trash[1:].lower()), MailboxName(trash[1:]))
+        return found
 
 
 def quirk_gmail_archives(session: ImapSession) -> bool:

@@ -26,6 +26,7 @@ from fetchmail_py.model import (
 )
 from fetchmail_py.plan import push
 from fetchmail_py.plan.actions import Action, DeleteLocal, Download, Forget, MoveLocal, Recognise
+from fetchmail_py.plan.guard import Announced
 from fetchmail_py.plan.oneway import Move, Plan, Stop
 from fetchmail_py.plan.push import DeleteAtServer, MergeFlags, MoveRemote, TrashAtServer
 from fetchmail_py.plan.twoway import (
@@ -486,11 +487,38 @@ class TestGuard:
         self, field: str, mailbox: MailboxName, uids: list[Uid], *, at_server: bool, let_through: bool
     ) -> None:
         fields: dict[str, Any] = {field: some(1, 2, 3)}
-        here, there = (None, {mailbox: uids}) if at_server else ({mailbox: uids}, None)
-        found = plan_account([delta(known=3, **fields)], allowed_here=here, allowed_there=there)
+        told = {mailbox: Announced(3, frozenset(uids))}
+        here, there = ({}, told) if at_server else (told, {})
+        kinds = [delta(known=3, **fields)]
+        assert plan_account(kinds, announced_here=here, announced_there=there).stops, "nobody has let it through"
+        found = plan_account(kinds, announced_here=here, announced_there=there, allowed=True)
         assert bool(found.stops) is not let_through
         assert deleted(found, INBOX, at_server=at_server) == ([1, 2, 3] if let_through else [])
-        assert plan_account([delta(known=3, **fields)], allowed_here=there, allowed_there=here).stops, "said of the other side"
+        if field != "expunged":  # which are deleted on both sides
+            assert plan_account(kinds, announced_here=there, announced_there=here, allowed=True).stops, "said of the other side"
+
+    def test_what_has_come_since_makes_it_no_smaller(self, field: str, *, at_server: bool) -> None:
+        """Ten of ten are asked about for as long as they wait, also where there are a hundred now."""
+        fields: dict[str, Any] = {field: some(*range(1, 11))}
+        told = {INBOX: Announced(10, frozenset(map(Uid, range(1, 11))))}
+        here, there = ({}, told) if at_server else (told, {})
+        assert not plan_account([delta(known=100, **fields)]).stops
+        assert plan_account([delta(known=100, **fields)], announced_here=here, announced_there=there).stops
+
+    def test_most_of_it_came_back(self, field: str, *, at_server: bool) -> None:
+        """What is left of an announcement is measured as any other deletion."""
+        fields: dict[str, Any] = {field: some(1, 2)}
+        told = {INBOX: Announced(10, frozenset(map(Uid, range(1, 11))))}
+        here, there = ({}, told) if at_server else (told, {})
+        found = plan_account([delta(known=10, **fields)], announced_here=here, announced_there=there)
+        assert not found.stops
+        assert deleted(found, INBOX, at_server=at_server) == [1, 2]
+
+    def test_a_mailbox_that_waits_is_left_as_it_is(self, field: str, *, at_server: bool) -> None:
+        del at_server
+        fields: dict[str, Any] = {field: some(1, 2, 3), "new": [Uid(9)], "unpaired": [Unpaired(Uid(-1), key(1))]}
+        fields |= {"lost": some(5), "raised": some(6), "returned": some(7), "changes": [Change(paired(8), S, NO_FLAGS)]}
+        assert plan_account([delta(known=3, **fields)]).actions == ()
 
     def test_trash_and_junk_are_exempt(self, field: str, *, at_server: bool) -> None:
         fields: dict[str, Any] = {field: some(1, 2, 3)}
@@ -504,7 +532,8 @@ class TestDeletions:
         kinds = delta(known=30, removed=some(*range(21, 14, -1)), expunged=some(*range(1, 8)), doomed=list(range(8, 15)))
         everything = tuple(map(Uid, range(1, 22)))
         assert plan_account([kinds]) == Plan((), (Stop(INBOX, 21, 30, everything, at_server=True),))
-        found = plan_account([kinds], allowed_there={INBOX: everything})
+        told = {INBOX: Announced(30, frozenset(everything))}
+        found = plan_account([kinds], announced_there=told, allowed=True)
         assert typed(found.actions) == typed((DeleteAtServer(INBOX, everything[7:]), DeleteAtServer(INBOX, everything[:7], True)))
 
     @pytest.mark.parametrize(("moving", "asks"), [(6, False), (5, True)])
