@@ -62,12 +62,17 @@ def _compare(
     suffixes: dict[str, bytes] = {}
     rest: list[tuple[Uid, bytes, str, int]] = []
     plain: dict[Uid, LocalFile] = {}
+    claimed: set[bytes] = set()
     for row in home.state.rows(box.row.id):
         uid, key, words, _ = row
         suffix = suffixes.get(words)
         if suffix is None:
             suffix = suffixes[words] = b":2," + home.letters_known(box.row, flags_of(words)).encode("ascii")
         name = key + suffix
+        if key in claimed:
+            # An edited file has the row of its old content too, until the server has given that up: the newest one is its own.
+            rest.append(row)
+            continue
         if name in cur:
             cur.remove(name)
         elif not words and key in new:
@@ -75,6 +80,7 @@ def _compare(
             name = b"new/" + key
         else:
             rest.append(row)
+            claimed.add(key)
             continue
         if contents and uid > 0:
             text = os.fsdecode(name)

@@ -405,6 +405,38 @@ class TestEdited:
         assert_equal(account)
 
 
+    def drafts(self, account: World, names: tuple[str, ...] = ("Drafts",)) -> Path:
+        """A draft in step, then edited here."""
+        for name in names:
+            account.store.create(name, special_use="\\Drafts" if name == "Drafts" else None)
+        account.store.append(b"Subject: draft\r\nMessage-ID: <d@x>\r\n\r\none\r\n", "Drafts", ["\\Draft"])
+        account.sync()
+        path = a_file(account, "Drafts")
+        path.write_bytes(b"Subject: draft\nMessage-ID: <d@x>\n\none and two\n")
+        return path
+
+    def test_and_with_another_flag_at_the_server(self, account: World) -> None:
+        """The file's name says what the old message was given: it is the new one's file all the same."""
+        self.drafts(account)
+        account.store.set_flags(1, {"\\Draft", "\\Flagged"}, "Drafts")
+        for _ in range(3):
+            account.sync()
+        assert list(account.store.contents("Drafts").values()) == [
+            b"Subject: draft\r\nMessage-ID: <d@x>\r\n\r\none and two\r\n"
+        ]
+        assert_equal(account)
+
+    def test_and_moved_at_the_server(self, account: World) -> None:
+        """Both are kept: the old one where it was moved to, the edited one where it was edited."""
+        self.drafts(account, ("Drafts", "Kept"))
+        account.store.move(1, "Drafts", "Kept")
+        for _ in range(2):
+            account.sync()
+        assert [data[-5:] for data in account.store.contents("Kept").values()] == [b"one\r\n"]
+        assert [data[-5:] for data in account.store.contents("Drafts").values()] == [b"two\r\n"]
+        assert_equal(account)
+
+
 class TestAdopt:
     def test_a_maildir_of_another_program(self, tmp_path: Path) -> None:
         """mbsync puts X-TUID into what it fetches and UIDs into names, getmail puts fields in front: all are recognised."""
