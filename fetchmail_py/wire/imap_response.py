@@ -67,11 +67,11 @@ _FETCH = re.compile(rb"(?i)\* +\d+ +FETCH ")
 _TEXT = re.compile(rb"(?i)(?:\+|\* (?:OK|NO|BAD|BYE|PREAUTH)\b|[^ *+]+ (?:OK|NO|BAD)\b)")
 # The two answers that come by the thousand, as the common servers write them; all others take the long way.
 _LISTED = re.compile(
-    rb"\* ([1-9]\d{0,9}) FETCH \((?:UID (\d{1,10})|FLAGS \(([^()\r\n]*)\)|MODSEQ \((\d{1,19})\)|[ ](?=[UFM]))+\)\r\n"
+    rb"\* ([1-9]\d{0,9}) FETCH \((?:UID (\d{1,10})|FLAGS \(([^()\r\n]*)\)|MODSEQ \((\d{1,19})\)|[ ](?=[UFM])){1,12}\)\r\n"
 )
 _WITH_BODY = re.compile(
     rb"\* ([1-9]\d{0,9}) FETCH \((?:UID (\d{1,10})|FLAGS \(([^()\r\n]*)\)|MODSEQ \((\d{1,19})\)|INTERNALDATE \"([^\"\r\n]*)\"|"
-    rb"RFC822\.SIZE (\d{1,19})|[ ](?=[UFMIRB]))+BODY\[\] \{(\d{1,6})\}\r\n"
+    rb"RFC822\.SIZE (\d{1,19})|[ ](?=[UFMIRB])){1,12}BODY\[\] \{(\d{1,6})\}\r\n"
 )
 
 
@@ -88,6 +88,8 @@ class ResponseDecoder:
         """Octets in `_data` from `_at` on and in `_more`."""
         self._need = 0
         """Octets that must be there before there is anything to decode."""
+        self._unfinished = False
+        """No line end has come since the last look: until one does, nothing can be decoded, nor need it be tried."""
         self._fragments: list[Fragment] = []
         self._collecting: int | None = None
         self._streaming: int | None = None
@@ -98,6 +100,8 @@ class ResponseDecoder:
         """More of the stream, in pieces of any size."""
         self._more.append(data)
         self._have += len(data)
+        if self._unfinished and b"\n" in data:
+            self._unfinished = False
 
     @property
     def buffered(self) -> int:
@@ -108,7 +112,7 @@ class ResponseDecoder:
         """Gives these octets away, for whoever reads the stream from here on."""
         self._join()
         rest = self._data[self._at :]
-        self._data, self._at, self._searched, self._have = b"", 0, 0, 0
+        self._data, self._at, self._searched, self._have, self._unfinished = b"", 0, 0, 0, False
         return rest
 
     def _join(self) -> None:
@@ -124,6 +128,9 @@ class ResponseDecoder:
     def next_event(self) -> Event | None:
         """The next event, or None until more has come. Raises ProtocolError."""
         if self._have < self._need:
+            return None
+        if self._unfinished:
+            self._limit_line()
             return None
         self._join()
         while True:
@@ -167,13 +174,17 @@ class ResponseDecoder:
         end = self._data.find(b"\n", max(self._searched, self._at))
         if end < 0:
             self._searched = len(self._data)
-            if self._have > MAX_LINE:
-                raise ProtocolError(f"a line of more than {MAX_LINE} octets", data=self._data[self._at : self._at + 200])
+            self._unfinished = True
+            self._limit_line()
             return None
         line = self._data[self._at : end]
         self._have -= end + 1 - self._at
         self._at = self._searched = end + 1
         return line[:-1] if line.endswith(b"\r") else line
+
+    def _limit_line(self) -> None:
+        if self._have > MAX_LINE:
+            raise ProtocolError(f"a line of more than {MAX_LINE} octets", data=self._data[self._at : self._at + 200])
 
     def _literal(self, line: bytes) -> BodyStart | bool:
         """Begins the literal that a line announces; False where it announces none."""
