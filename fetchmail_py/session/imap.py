@@ -422,7 +422,7 @@ class ImapSession:
         if code is None:
             return
         if code.name == "CAPABILITY":
-            self.capabilities = frozenset(code.arg.upper().split())
+            self.capabilities = frozenset(name.upper() for name in code.words())
             self._capabilities_fresh = True
         elif code.name == "ALERT":
             self.on_alert(self._hide(text))

@@ -10,7 +10,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from fetchmail_py.errors import ServerRefused
-from fetchmail_py.model import Coverage, Look, MailboxName, RemoteMailbox, RemoteMessage, UidSet, UidValidity
+from fetchmail_py.model import (
+    MODSEQ_MAX,
+    UID_MAX,
+    Coverage,
+    Look,
+    MailboxName,
+    RemoteMailbox,
+    RemoteMessage,
+    UidSet,
+    UidValidity,
+)
 from fetchmail_py.session.imap import ImapSession, Ticket, refusal
 from fetchmail_py.wire import imap_command
 from fetchmail_py.wire.imap_response import (
@@ -200,9 +210,9 @@ def pipelined(items: Iterable[T], ask: Callable[[T], Ticket], window: int = WIND
 
 
 def _mailbox(session: ImapSession, wire: bytes, entry: ListEntry, numbers: dict[str, int | str]) -> RemoteMailbox:
-    def number(item: str) -> int | None:
+    def number(item: str, limit: int = UID_MAX) -> int | None:
         value = numbers.get(item)
-        return value if isinstance(value, int) else None
+        return value if isinstance(value, int) and value <= limit else None
 
     uidvalidity = number("UIDVALIDITY")
     mailbox_id = numbers.get("MAILBOXID")
@@ -213,7 +223,7 @@ def _mailbox(session: ImapSession, wire: bytes, entry: ListEntry, numbers: dict[
         uidvalidity=None if uidvalidity is None else UidValidity(uidvalidity),
         uidnext=number("UIDNEXT"),
         messages=number("MESSAGES"),
-        highestmodseq=number("HIGHESTMODSEQ"),
+        highestmodseq=number("HIGHESTMODSEQ", MODSEQ_MAX),
         mailbox_id=mailbox_id if isinstance(mailbox_id, str) else None,
     )
 
@@ -351,19 +361,24 @@ def read_select(session: ImapSession, ticket: Ticket, name: MailboxName) -> Look
 
 
 def _take_code(found: Look, code: Code) -> None:
+    """What a response code tells. A number out of its range (RFC 9051, 9; RFC 7162, 7) counts as not told.
+
+    Without HIGHESTMODSEQ and UIDNEXT a mailbox is looked at in full, without UIDVALIDITY it alone is left out: to break off
+    would keep all the others from being synchronised.
+    """
     match code.name:
         case "UIDVALIDITY":
-            found.uidvalidity = UidValidity(code.number)
+            found.uidvalidity = UidValidity(code.number(UID_MAX) or 0)
         case "UIDNEXT":
-            found.uidnext = code.number
+            found.uidnext = code.number(UID_MAX) or 0
         case "HIGHESTMODSEQ":
-            found.highestmodseq = code.number
+            found.highestmodseq = code.number(MODSEQ_MAX) or 0
         case "NOMODSEQ":
             found.highestmodseq = 0
         case "READ-ONLY":
             found.read_only = True
         case "PERMANENTFLAGS":
-            found.permanent_flags = frozenset(code.arg.strip().strip("()").split())
+            found.permanent_flags = code.words()
 
 
 def _take(found: Look, event: object) -> None:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fetchmail_py.errors import ServerRefused
-from fetchmail_py.model import DELETED, Flags, Look, MailboxName, Uid, UidSet
+from fetchmail_py.model import DELETED, UID_MAX, Flags, Look, MailboxName, Uid, UidSet
 from fetchmail_py.session.imap import ImapSession, Ticket, refusal
 from fetchmail_py.session.imap_look import mailbox_argument, pipelined, read_select, select_command
 from fetchmail_py.wire import imap_command
 from fetchmail_py.wire.imap_grammar import parse_uid_list
 from fetchmail_py.wire.imap_response import Code, Esearch, Event, Rights, Search, Status
+from fetchmail_py.wire.imap_types import number_in
 
 AT_ONCE_MESSAGES = 100
 AT_ONCE_OCTETS = 1024 * 1024
@@ -257,12 +258,13 @@ def _transfer(session: ImapSession, verb: bytes, uids: UidSet, target: MailboxNa
 def _copied(code: Code, asked: UidSet) -> tuple[int, dict[Uid, Uid]] | None:
     """COPYUID (RFC 4315, 3): UIDVALIDITY of the target, and old UID to new; None where it cannot be about what was asked."""
     words = code.arg.split()
-    if len(words) != 3 or not words[0].isascii() or not words[0].isdigit():
+    if len(words) != 3:
         return None
+    validity = number_in(words[0].encode(), UID_MAX)
     old, new = (parse_uid_list(word.encode(), len(asked)) for word in words[1:])
-    if old is None or new is None or len(old) != len(new) or any(uid not in asked for uid in old):
+    if not validity or old is None or new is None or len(old) != len(new) or any(uid not in asked for uid in old):
         return None
-    return int(words[0]), dict(zip(old, new, strict=True))
+    return validity, dict(zip(old, new, strict=True))
 
 
 # -- uploads -------------------------------------------------------------------------------------------------------------
@@ -355,11 +357,10 @@ def _appended(code: Code | None, count: int) -> tuple[int, Sequence[Uid | None]]
     nothing: tuple[int, Sequence[Uid | None]] = (0, [None] * count)
     if code is None or code.name != "APPENDUID":
         return nothing
-    validity, _, rest = code.arg.partition(" ")
-    if not (validity.isascii() and validity.isdigit()):
-        return nothing
+    words, _, rest = code.arg.partition(" ")
+    validity = number_in(words.encode(), UID_MAX)
     uids = parse_uid_list(rest.strip().encode(), count)
-    return (int(validity), uids) if uids is not None and len(set(uids)) == count else nothing
+    return (validity, uids) if validity and uids is not None and len(set(uids)) == count else nothing
 
 
 def date_time(seconds: int) -> str:

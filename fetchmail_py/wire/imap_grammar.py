@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from fetchmail_py.errors import ProtocolError
 from fetchmail_py.model import MODSEQ_MAX, UID_MAX, Flags, Uid, UidSet, flags_of
 from fetchmail_py.wire.imap_types import (
+    MAX_WORDS,
     STREAMED,
     Capability,
     Code,
@@ -28,12 +29,19 @@ from fetchmail_py.wire.imap_types import (
     Status,
     StatusData,
     Vanished,
+    number_in,
 )
 
 MAX_DEPTH: Final = 100
 """Lists in lists."""
 MAX_ITEMS: Final = 1_000_000
-"""Values in one response."""
+"""Values in one response, and ranges in one set."""
+MAX_FOUND: Final = 2_000_000
+"""Messages in one answer to SEARCH."""
+MAX_STATUS_ITEMS: Final = 100
+"""Items in one answer to STATUS; we ask for five."""
+COMMON_FLAGS: Final = 256
+"""Octets of flags that are worth remembering for the next message."""
 
 Value: TypeAlias = "bytes | object | list[Value] | None"
 
@@ -212,9 +220,10 @@ class _Reader:
 
     def number(self, limit: int) -> int:
         atom = self.atom()
-        if not atom.isdigit() or len(atom) > 20 or int(atom) > limit:
+        number = number_in(atom, limit)
+        if number is None:
             raise ProtocolError("not a number in range", data=atom)
-        return int(atom)
+        return number
 
     def pattern(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
         self.skip_spaces()
@@ -253,7 +262,19 @@ class _Reader:
 
 
 def _flags(words: list[bytes]) -> Flags:
-    return flags_of(b" ".join(words).decode("ascii", "backslashreplace"))
+    text = b" ".join(words)
+    if len(text) > MAX_WORDS:
+        raise ProtocolError(f"flags of more than {MAX_WORDS} octets", data=text)
+    # `flags_of` keeps what it was asked: a server must not choose how much that is.
+    find = flags_of if len(text) <= COMMON_FLAGS else flags_of.__wrapped__
+    return find(text.decode("ascii", "backslashreplace"))
+
+
+def _names_in(reader: _Reader) -> frozenset[str]:
+    text = reader.rest()
+    if len(text) > MAX_WORDS:
+        raise ProtocolError(f"a list of more than {MAX_WORDS} octets", data=text)
+    return frozenset(text.decode("ascii", "replace").upper().split())
 
 
 def _fetch(seq: int, reader: _Reader) -> Fetch:
@@ -316,16 +337,15 @@ def parse_date(text: bytes) -> int | None:
 
 def parse_uid_set(text: bytes) -> UidSet:
     """A sequence-set without `*`: never expanded, so that `1:4294967295` costs nothing."""
+    if text.count(b",") >= MAX_ITEMS:
+        raise ProtocolError(f"a set of more than {MAX_ITEMS} ranges", data=text)
     ranges = []
     for part in text.split(b","):
         low, colon, high = part.partition(b":")
-        try:
-            first = int(low)
-            last = int(high) if colon else first
-        except ValueError:
-            raise ProtocolError("not a set of UIDs", data=part) from None
-        if not (low.isdigit() and 0 < first <= UID_MAX and 0 < last <= UID_MAX):
-            raise ProtocolError("a UID out of range", data=part)
+        first = number_in(low, UID_MAX)
+        last = number_in(high, UID_MAX) if colon else first
+        if not first or not last:
+            raise ProtocolError("not a set of UIDs", data=part)
         ranges.append((min(first, last), max(first, last)))
     return UidSet(ranges)
 
@@ -333,14 +353,16 @@ def parse_uid_set(text: bytes) -> UidSet:
 def parse_uid_list(text: bytes, limit: int) -> list[Uid] | None:
     """The UIDs of a set in the order they are written, as COPYUID and APPENDUID pair them (RFC 4315, 3).
 
-    None for more than `limit`: we know how many it can be about.
+    None for more than `limit`, since we know how many it can be about, and for what is no set of UIDs.
     """
     found: list[Uid] = []
-    for part in text.split(b","):
-        ends = [end for end in part.split(b":", 1) if end.isdigit() and 0 < int(end) <= UID_MAX]
-        if len(ends) != part.count(b":") + 1:
-            raise ProtocolError("not a set of UIDs", data=part)
-        first, last = sorted((int(ends[0]), int(ends[-1])))
+    for part in text.split(b",", limit):
+        low, colon, high = part.partition(b":")
+        one = number_in(low, UID_MAX)
+        other = number_in(high, UID_MAX) if colon else one
+        if not one or not other:
+            return None
+        first, last = sorted((one, other))
         if last - first >= limit - len(found):
             return None
         found.extend(Uid(uid) for uid in range(first, last + 1))
@@ -348,11 +370,11 @@ def parse_uid_list(text: bytes, limit: int) -> list[Uid] | None:
 
 
 def _capability(reader: _Reader) -> Capability:
-    return Capability(frozenset(reader.rest().decode("ascii", "replace").upper().split()))
+    return Capability(_names_in(reader))
 
 
 def _enabled(reader: _Reader) -> Enabled:
-    return Enabled(frozenset(reader.rest().decode("ascii", "replace").upper().split()))
+    return Enabled(_names_in(reader))
 
 
 def _flags_data(reader: _Reader) -> FlagsData:
@@ -377,6 +399,8 @@ def _status_data(reader: _Reader) -> StatusData:
     items: dict[str, int | str] = {}
     reader.expect(b"(")
     while not reader.accept(b")"):
+        if len(items) >= MAX_STATUS_ITEMS:
+            raise reader.fail(f"STATUS with more than {MAX_STATUS_ITEMS} items")
         item = reader.atom().upper().decode("ascii", "replace")
         value = reader.value()
         if isinstance(value, list):
@@ -404,11 +428,15 @@ def _namespace(reader: _Reader) -> Namespace:
 
 
 def _search(reader: _Reader) -> Search:
+    text = reader.rest().partition(b"(")[0]
+    if text.count(b" ") >= MAX_FOUND:
+        raise reader.fail(f"SEARCH found more than {MAX_FOUND} messages")
     numbers = []
-    for word in reader.rest().partition(b"(")[0].split():
-        if not word.isdigit() or not 0 < int(word) <= UID_MAX:
+    for word in text.split():
+        number = number_in(word, UID_MAX)
+        if not number:
             raise ProtocolError("a UID out of range", data=word)
-        numbers.append(int(word))
+        numbers.append(number)
     return Search(tuple(numbers))
 
 

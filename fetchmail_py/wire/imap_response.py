@@ -65,13 +65,14 @@ _BODY = re.compile(rb"(?i)[ (](?:BODY\[\](?:<0>)?|RFC822|BINARY\[\]) ~?$")
 _FETCH = re.compile(rb"(?i)\* +\d+ +FETCH ")
 # Status responses end in free text, which may end in what looks like a literal but is none.
 _TEXT = re.compile(rb"(?i)(?:\+|\* (?:OK|NO|BAD|BYE|PREAUTH)\b|[^ *+]+ (?:OK|NO|BAD)\b)")
-# The two answers that come by the thousand, as the common servers write them; all others take the long way.
+# The two answers that come by the thousand, as the common servers write them; all others take the long way, which knows
+# limits: here nothing can be as long as to need one.
 _LISTED = re.compile(
-    rb"\* ([1-9]\d{0,9}) FETCH \((?:UID (\d{1,10})|FLAGS \(([^()\r\n]*)\)|MODSEQ \((\d{1,19})\)|[ ](?=[UFM])){1,12}\)\r\n"
+    rb"\* ([1-9]\d{0,9}) FETCH \((?:UID (\d{1,10})|FLAGS \(([^()\r\n]{0,256})\)|MODSEQ \((\d{1,18})\)|[ ](?=[UFM])){1,12}\)\r\n"
 )
 _WITH_BODY = re.compile(
-    rb"\* ([1-9]\d{0,9}) FETCH \((?:UID (\d{1,10})|FLAGS \(([^()\r\n]*)\)|MODSEQ \((\d{1,19})\)|INTERNALDATE \"([^\"\r\n]*)\"|"
-    rb"RFC822\.SIZE (\d{1,19})|[ ](?=[UFMIRB])){1,12}BODY\[\] \{(\d{1,6})\}\r\n"
+    rb"\* ([1-9]\d{0,9}) FETCH \((?:UID (\d{1,10})|FLAGS \(([^()\r\n]{0,256})\)|MODSEQ \((\d{1,18})\)|"
+    rb"INTERNALDATE \"([^\"\r\n]*)\"|RFC822\.SIZE (\d{1,18})|[ ](?=[UFMIRB])){1,12}BODY\[\] \{(\d{1,6})\}\r\n"
 )
 
 

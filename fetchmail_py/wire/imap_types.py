@@ -7,6 +7,20 @@ from typing import Final, NamedTuple, TypeAlias
 from fetchmail_py.errors import ProtocolError
 from fetchmail_py.model import Flags, Uid, UidSet
 
+MAX_WORDS: Final = 65536
+"""Octets of the flags of one message, and of a list of capabilities."""
+
+
+def number_in(digits: bytes, limit: int) -> int | None:
+    """The number that these are the digits of; None where they are none, or it is above `limit`.
+
+    The length comes first: Python refuses to convert thousands of digits with a ValueError.
+    """
+    if len(digits) > 20 or not digits.isdigit():
+        return None
+    number = int(digits)
+    return number if number <= limit else None
+
 
 class _Streamed:
     """Stands where a literal was that went out in pieces."""
@@ -30,12 +44,15 @@ class Code(NamedTuple):
     name: str
     arg: str
 
-    @property
-    def number(self) -> int:
-        """`arg` as the number it has to be."""
-        if not (self.arg.isascii() and self.arg.isdigit() and len(self.arg) <= 20):
-            raise ProtocolError(f"{self.name} without a number", data=self.arg.encode("utf-8", "replace"))
-        return int(self.arg)
+    def number(self, limit: int) -> int | None:
+        """`arg` as a number of at most `limit`; what is none, or is too large to be one, was not told."""
+        return number_in(self.arg.encode("utf-8", "replace"), limit)
+
+    def words(self) -> frozenset[str]:
+        """`arg` as a list of names or flags."""
+        if len(self.arg) > MAX_WORDS:
+            raise ProtocolError(f"{self.name} of more than {MAX_WORDS} octets", data=self.arg[:200].encode("utf-8", "replace"))
+        return frozenset(self.arg.strip().strip("()").split())
 
 
 class Status(NamedTuple):

@@ -109,6 +109,22 @@ class TestList:
         # One that does not answer is looked at all the same.
         assert (drafts.name, drafts.uidvalidity, drafts.selectable) == ("Entwürfe", None, True)
 
+    def test_numbers_out_of_range_count_as_not_told(self) -> None:
+        numbers = "MESSAGES 4294967296 UIDNEXT 4294967296 UIDVALIDITY 4294967296 HIGHESTMODSEQ 9223372036854775808"
+        script = f"""
+            C: F1 LIST "" "*"
+            S: * LIST () "/" INBOX
+            S: F1 OK
+            C: F2 STATUS "INBOX" (MESSAGES UIDNEXT UIDVALIDITY)
+            S: * STATUS INBOX ({numbers})
+            S: F2 OK
+        """
+        with peer_with("", script) as peer:
+            session = session_to(peer)
+            (inbox,) = list_mailboxes(session)
+            session.close()
+        assert (inbox.messages, inbox.uidnext, inbox.uidvalidity, inbox.highestmodseq) == (None, None, None, None)
+
     def test_with_extensions_one_command_does_it(self) -> None:
         script = """
             C: F1 ID ("name" "fetchmail-py")
@@ -342,6 +358,31 @@ class TestLook:
         assert isinstance(first, Look)
         assert isinstance(second, Look)
         assert (first.exists, second.exists) == (5, 0)
+
+    @pytest.mark.parametrize("digits", ["4294967296", "9223372036854775808", "9" * 20, "9" * 5000, "x", "-1", ""])
+    def test_numbers_out_of_range_count_as_not_told(self, digits: str) -> None:
+        script = f"""
+            C: F1 EXAMINE "INBOX"
+            C: F2 UID FETCH 1:* (FLAGS)
+            C: F3 EXAMINE "Other"
+            C: F4 UID FETCH 1:* (FLAGS)
+            S: * 0 EXISTS
+            S: * OK [UIDVALIDITY {digits}] ok
+            S: * OK [UIDNEXT {digits}] ok
+            S: * OK [HIGHESTMODSEQ {digits if digits != "4294967296" else "9223372036854775808"}] ok
+            S: F1 OK
+            S: F2 OK
+            S: * 0 EXISTS
+            S: * OK [UIDVALIDITY 4294967295] ok
+            S: * OK [HIGHESTMODSEQ 9223372036854775807] ok
+            S: F3 OK
+            S: F4 OK
+        """
+        first, second = looks("", [Known(NAME), Known(MailboxName("Other"))], script)
+        assert isinstance(first, Look)
+        assert isinstance(second, Look)
+        assert (first.uidvalidity, first.uidnext, first.highestmodseq) == (0, 0, 0)
+        assert (second.uidvalidity, second.highestmodseq) == (2**32 - 1, 2**63 - 1)
 
     @pytest.mark.parametrize("known", [Known(NAME), Known(NAME, 7, 0), Known(NAME, 7, 80, everything=True)])
     def test_in_full_where_nothing_is_known_or_all_is_wanted(self, known: Known) -> None:
