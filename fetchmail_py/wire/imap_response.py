@@ -38,6 +38,7 @@ from fetchmail_py.wire.imap_types import (
     Status,
     StatusData,
     Vanished,
+    number_in,
 )
 
 __all__ = [
@@ -47,9 +48,11 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_LINE: Final = 16 * 1024 * 1024
-"""Octets of one line: an answer to SEARCH over two million messages fits."""
+"""Octets of one line, and of all that is held of one response: an answer to SEARCH over two million messages fits."""
 MAX_LITERAL: Final = 2**32 - 1
 """Octets of a message; what is not a message must fit into `MAX_LINE`."""
+MAX_STATUS_LINE: Final = 4 * 1024 * 1024
+"""Octets of OK, NO and BAD: a COPYUID of many thousand messages fits."""
 STREAM_FROM: Final = 256 * 1024
 """A message body from this size on is handed out in pieces."""
 MAX_FRAGMENTS: Final = 10_000
@@ -60,7 +63,7 @@ Event: TypeAlias = (
     | Rights | Search | Esearch | Vanished | BodyStart | BodyChunk | BodyEnd
 )  # fmt: skip
 
-_LITERAL = re.compile(rb"~?\{(\d{1,20})\+?\}$")
+_LITERAL = re.compile(rb"~?\{([+-]?\d*+)\+?\}$")
 _BODY = re.compile(rb"(?i)[ (](?:BODY\[\](?:<0>)?|RFC822|BINARY\[\]) ~?$")
 _FETCH = re.compile(rb"(?i)\* +\d+ +FETCH ")
 # Status responses end in free text, which may end in what looks like a literal but is none.
@@ -92,6 +95,12 @@ class ResponseDecoder:
         self._unfinished = False
         """No line end has come since the last look: until one does, nothing can be decoded, nor need it be tried."""
         self._fragments: list[Fragment] = []
+        self._held = 0
+        """Octets in `_fragments`, with the literal that is awaited."""
+        self.ignored = 0
+        """How many responses were none that we know."""
+        self.octets = 0
+        """How many have come in all."""
         self._collecting: int | None = None
         self._streaming: int | None = None
 
@@ -101,6 +110,7 @@ class ResponseDecoder:
         """More of the stream, in pieces of any size."""
         self._more.append(data)
         self._have += len(data)
+        self.octets += len(data)
         if self._unfinished and b"\n" in data:
             self._unfinished = False
 
@@ -159,9 +169,13 @@ class ResponseDecoder:
                 continue
             self._fragments.append(line)
             fragments, self._fragments = self._fragments, []
+            self._held = 0
+            if len(line) > MAX_STATUS_LINE and _TEXT.match(line):
+                raise ProtocolError(f"an answer of more than {MAX_STATUS_LINE} octets", data=line)
             parsed = parse_response(fragments)
             if parsed is not None:
                 return parsed
+            self.ignored += 1
 
     def _take(self, count: int) -> bytes:
         start = self._at
@@ -183,6 +197,12 @@ class ResponseDecoder:
         self._at = self._searched = end + 1
         return line[:-1] if line.endswith(b"\r") else line
 
+    def _hold(self, octets: int, line: bytes) -> None:
+        """So many octets more of this response are to be kept until its end."""
+        self._held += octets
+        if self._held > MAX_LINE:
+            raise ProtocolError(f"a response of more than {MAX_LINE} octets", data=line[-200:])
+
     def _limit_line(self) -> None:
         if self._have > MAX_LINE:
             raise ProtocolError(f"a line of more than {MAX_LINE} octets", data=self._data[self._at : self._at + 200])
@@ -192,17 +212,22 @@ class ResponseDecoder:
         found = _LITERAL.search(line)
         if found is None or (not self._fragments and _TEXT.match(line)):
             return False
-        size = int(found[1])
+        size = number_in(found[1], MAX_LITERAL)
+        if size is None:
+            raise ProtocolError("not the size of a literal", data=line[-200:])
+        if self._data[self._at - 2] != 0x0D:
+            # Whether its octets begin behind this line feed, or are none at all, would be a guess (RFC 9051, 4.3).
+            raise ProtocolError("a literal behind a bare line feed", data=line[-200:])
         if len(self._fragments) >= MAX_FRAGMENTS:
             raise ProtocolError(f"a response of more than {MAX_FRAGMENTS} parts", data=line)
         before = line[: found.start()]
         first = self._fragments[0] if self._fragments else before
         assert isinstance(first, bytes)
         body = _BODY.search(before) is not None and _FETCH.match(first) is not None
-        if size > (MAX_LITERAL if body else MAX_LINE):
-            raise ProtocolError(f"a literal of {size} octets", data=line)
+        streamed = body and size >= STREAM_FROM
+        self._hold(len(before) + (0 if streamed else size), line)
         self._fragments.append(before)
-        if body and size >= STREAM_FROM:
+        if streamed:
             self._streaming = size
             return BodyStart("")
         self._collecting = size

@@ -173,6 +173,12 @@ class TestTable:
         b'* LIST () "/"\r\n',
         b'* LIST "/" x\r\n',
         b"* 1 FETCH (UID 1 BODY[] {99999999999999}\r\n",
+        b"* 1 FETCH (UID 1 BODY[] {" + b"9" * 5000 + b"}\r\n",
+        b"* 1 FETCH (UID 1 BODY[] {4294967296}\r\n",
+        b"* 1 FETCH (UID 1 BODY[] {-5}\r\n",
+        b"* 1 FETCH (UID 1 BODY[] {}\r\n",
+        b"* 1 FETCH (UID 1 BODY[] {3}\nabc)\r\n",
+        b'* LIST () "/" {3}\nabc\r\n',
         b"* LIST () {99999999}\r\n",
         b"* 1 FETCH (X " + b"(" * 200 + b")" * 200 + b")\r\n",
     ],
@@ -199,6 +205,41 @@ class TestLimits:
         decoder = ResponseDecoder()
         decoder.receive_data(b"* X " + b"{1}\r\na " * 20 + b"\r\n")
         with pytest.raises(ProtocolError, match="10 parts"):
+            decode(decoder)
+
+    def test_all_that_is_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(imap_response, "MAX_LINE", 1000)
+        decoder = ResponseDecoder()
+        decoder.receive_data((b"* LIST (" + b"{400}\r\n" + b"x" * 400 + b") NIL x\r\n") * 5)
+        assert len(decode(decoder)) == 5
+        decoder.receive_data(b"* LIST (" + (b"{400}\r\n" + b"x" * 400 + b" ") * 3 + b") NIL x\r\n")
+        with pytest.raises(ProtocolError, match="a response of more than 1000 octets"):
+            decode(decoder)
+
+    def test_what_is_handed_out_is_not_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(imap_response, "MAX_LINE", 1000)
+        monkeypatch.setattr(imap_response, "STREAM_FROM", 500)
+        decoder = ResponseDecoder()
+        for _ in range(50):
+            decoder.receive_data(b"* 1 FETCH (UID 1 BODY[] {900}\r\n" + b"x" * 900 + b" FLAGS ())\r\n")
+            assert isinstance(decode(decoder)[-1], Fetch)
+
+    @pytest.mark.parametrize(
+        "octets",
+        [
+            b"* 1 FETCH (UID 1 FLAGS (" + b"a" * 70000 + b"))\r\n",
+            b"* CAPABILITY " + b"A " * 40000 + b"\r\n",
+            b"* STATUS x (" + b"".join(b"A%d 1 " % item for item in range(101)) + b")\r\n",
+            b"* SEARCH" + b" 1" * 2_000_001 + b"\r\n",
+            b"* VANISHED 1" + b",1" * 1_000_000 + b"\r\n",
+            b"F1 NO " + b"x" * 5_000_000 + b"\r\n",
+        ],
+        ids=lambda octets: repr(octets[:20]),
+    )
+    def test_what_nobody_needs(self, octets: bytes) -> None:
+        decoder = ResponseDecoder()
+        decoder.receive_data(octets)
+        with pytest.raises(ProtocolError, match="more than"):
             decode(decoder)
 
     def test_values(self, monkeypatch: pytest.MonkeyPatch) -> None:
