@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
 
 from fetchmail_py.errors import (
     AuthenticationFailed,
@@ -25,15 +25,22 @@ from fetchmail_py.session.transport import Endpoint, Transport
 from fetchmail_py.wire import imap_command
 from fetchmail_py.wire.imap_response import (
     BodyChunk,
+    BodyEnd,
+    BodyStart,
     Capability,
     Code,
     Continuation,
     Enabled,
+    Esearch,
     Event,
     Exists,
     Expunge,
+    Fetch,
+    ListEntry,
     ResponseDecoder,
+    Search,
     Status,
+    StatusData,
     Vanished,
 )
 from fetchmail_py.wire.sasl import octets
@@ -41,13 +48,60 @@ from fetchmail_py.wire.sasl import octets
 PROGRESS_OCTETS = 4096
 """Within one `timeout` a whole response or this many octets must come, or the server counts as silent."""
 PATIENCE = 10
-"""How many times `timeout` a server may send nothing but untagged OKs while a command runs."""
+"""How many times `timeout` a server may send nothing that belongs to what it was asked."""
+MAX_STRAY = 1_000_000
+"""How many responses may come meanwhile."""
+MAX_EARLY = 64 * 1024 * 1024
+"""Octets that may come while a literal waits for the server's word: they are kept until their turn comes."""
 
 SEND_AT_ONCE = 65536
 """Octets that are put together before they are sent."""
 
 _BUSY_CODES = {"UNAVAILABLE", "INUSE", "LIMIT", "THROTTLED", "SERVERBUG"}
 _LOGIN_CODES = {"AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED", "PRIVACYREQUIRED", "CONTACTADMIN"}
+
+
+_BODY: Final = frozenset({Fetch, BodyStart, BodyChunk, BodyEnd})
+_GONE: Final = frozenset({Expunge, Vanished})
+# What a command asks for. All else a server may say at any time, and so for ever.
+_ANSWERS: Final[Mapping[str, frozenset[type]]] = {
+    "AUTHENTICATE": frozenset({Continuation}),
+    "EXAMINE": frozenset({Fetch, Vanished}),
+    "EXPUNGE": _GONE,
+    "LIST": frozenset({ListEntry, StatusData}),
+    "SELECT": frozenset({Fetch, Vanished}),
+    "STATUS": frozenset({StatusData}),
+    "UID EXPUNGE": _GONE,
+    "UID FETCH": _BODY,
+    "UID MOVE": _GONE,
+    "UID SEARCH": frozenset({Search, Esearch}),
+    "UID STORE": frozenset({Fetch}),
+}
+_NOTHING: Final[frozenset[type]] = frozenset()
+
+
+class _Patience:
+    """With a server that says things that belong to nothing it was asked: they keep a connection alive, but not for ever."""
+
+    __slots__ = ("_command", "_left", "_limit", "since")
+
+    def __init__(self, command: str, timeout: float) -> None:
+        self._command = command
+        self._limit = PATIENCE * timeout
+        self._left = MAX_STRAY
+        self.since: float | None = None
+        """When the first of these came; None once something that was asked for comes."""
+
+    def stray(self) -> None:
+        """One more of them has come."""
+        now = time.monotonic()
+        if self.since is None:
+            self.since, self._left = now, MAX_STRAY
+        self._left -= 1
+        if now - self.since > self._limit:
+            raise ConnectionLost(f"{self._command}: the server says nothing but that it is still there", timed_out=True)
+        if self._left <= 0:
+            raise ProtocolError(f"{self._command}: {MAX_STRAY} responses that nobody asked for")
 
 
 class Ticket(NamedTuple):
@@ -93,8 +147,9 @@ class ImapSession:
         self._tags = 0
         self._pending: deque[Ticket] = deque()
         self._answered: dict[str, Status] = {}
-        self._early: deque[Event] = deque()
-        """What came while a literal waited for the server's word: it is yet to be read, by whom it concerns."""
+        self._early: deque[tuple[int, Event]] = deque()
+        """What came while a literal waited for the server's word, with its octets: it is yet to be read, by whom it concerns."""
+        self._early_octets = 0
         self._capabilities_fresh = False
         self._secrets: list[str] = []
 
@@ -305,36 +360,56 @@ class ImapSession:
         return ticket
 
     def _await_continuation(self, ticket: Ticket) -> None:
+        patience = _Patience(ticket.name, self.transport.timeout)
         while True:
+            before = self._decoder.consumed
             event = self._read_event()
             if isinstance(event, Continuation):
                 return
+            octets = self._decoder.consumed - before
+            self._early_octets += octets
+            if self._early_octets > MAX_EARLY:
+                raise ProtocolError(f"{ticket.name}: {MAX_EARLY} octets instead of the word that the command may go on")
+            if self._was_asked(type(event)):
+                patience.since = None
+            else:
+                patience.stray()
             if isinstance(event, Status):
                 if event.tag == ticket.tag:
                     self._pending.remove(ticket)
                     raise refusal(ticket.name, event)
                 if event.status == "BYE":
                     self._note(event)
-            self._early.append(event)
+            self._early.append((octets, event))
 
     def events(self, ticket: Ticket) -> Iterator[Event]:
         """The untagged data that belongs to a command, ending with its tagged answer, which `answer` then gives.
 
         Answers must be read in the order in which the commands were sent.
         """
-        progress = time.monotonic()
+        patience = _Patience(ticket.name, self.transport.timeout)
+        asked = _ANSWERS.get(ticket.name, _NOTHING)
         while ticket.tag not in self._answered:
             event = self._next_event()
-            if not isinstance(event, Status):
-                progress = time.monotonic()
-            elif event.tag is not None:
+            kind = type(event)
+            if kind in asked:
+                patience.since = None
+            elif isinstance(event, Status) and event.tag is not None:
                 self._take_answer(event)
                 continue
-            elif time.monotonic() - progress > PATIENCE * self.transport.timeout:
-                raise ConnectionLost(f"{ticket.name}: the server says nothing but that it is still there", timed_out=True)
+            elif isinstance(event, Continuation):
+                raise ProtocolError("a continuation request that nothing waits for", data=event.text)
+            elif self._was_asked(kind):
+                patience.since = None
+            else:
+                patience.stray()
             self._note(event)
             yield event
         self._pending.remove(ticket)
+
+    def _was_asked(self, kind: type) -> bool:
+        """Whether this belongs to some command that is under way: servers may work on several at a time."""
+        return any(kind in _ANSWERS.get(ticket.name, _NOTHING) for ticket in self._pending)
 
     def _take_answer(self, status: Status) -> None:
         if not any(ticket.tag == status.tag for ticket in self._pending) or status.tag in self._answered:
@@ -348,9 +423,8 @@ class ImapSession:
         return self._answered.pop(ticket.tag)
 
     def _await(self, ticket: Ticket) -> Status:
-        for event in self.events(ticket):
-            if isinstance(event, Continuation):
-                raise ProtocolError("a continuation request that nothing waits for", data=event.text)
+        for _ in self.events(ticket):
+            pass
         return self.answer(ticket)
 
     def run(self, *parts: bytes | imap_command.Literal, mailbox: MailboxName | None = None) -> Status:
@@ -371,7 +445,11 @@ class ImapSession:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def _next_event(self) -> Event:
-        return self._early.popleft() if self._early else self._read_event()
+        if not self._early:
+            return self._read_event()
+        octets, event = self._early.popleft()
+        self._early_octets -= octets
+        return event
 
     def _read_event(self) -> Event:
         """The next event of the stream; raises ConnectionLost when the server goes silent or trickles."""
@@ -380,7 +458,8 @@ class ImapSession:
             return event
         timeout = self.transport.timeout
         since = time.monotonic()
-        octets = 0
+        octets = idle = 0
+        ignored = self._decoder.ignored
         while True:
             data = self.transport.receive()
             self._decoder.receive_data(data)
@@ -392,7 +471,11 @@ class ImapSession:
             if now - since > timeout:
                 if octets < PROGRESS_OCTETS:
                     raise ConnectionLost(f"the server sent {octets} octets in {timeout:.0f} seconds", timed_out=True)
-                since, octets = now, 0
+                # A large response may take long. Blank lines and what we do not know are no response.
+                idle += self._decoder.ignored > ignored
+                if idle >= PATIENCE:
+                    raise ConnectionLost("the server says nothing that has a meaning", timed_out=True)
+                since, octets, ignored = now, 0, self._decoder.ignored
 
     def _note(self, event: Event) -> None:
         """What concerns the session as a whole, whatever command it comes with."""

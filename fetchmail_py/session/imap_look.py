@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
-from fetchmail_py.errors import ServerRefused
+from fetchmail_py.errors import ProtocolError, ServerRefused
 from fetchmail_py.model import (
     MODSEQ_MAX,
     UID_MAX,
@@ -18,6 +18,7 @@ from fetchmail_py.model import (
     MailboxName,
     RemoteMailbox,
     RemoteMessage,
+    Uid,
     UidSet,
     UidValidity,
 )
@@ -40,6 +41,13 @@ from fetchmail_py.wire.utf7 import decode_mailbox, encode_mailbox
 
 WINDOW = 24
 """Commands under way at a time: enough to hide a round trip, few enough that neither side blocks on a full buffer."""
+
+MAX_MAILBOXES = 200_000
+"""Entries of one answer to LIST, and STATUS beside them."""
+MAX_MESSAGES = 2_000_000
+"""Messages of one listing, and ranges of what is gone."""
+MAX_NAMES = 32 * 1024 * 1024
+"""Octets of the names in one answer to LIST."""
 
 T = TypeVar("T")
 
@@ -160,13 +168,20 @@ def survey(session: ImapSession, ahead: Known | None = None, *, compress: bool =
 def _read_list(
     session: ImapSession, ticket: Ticket
 ) -> tuple[dict[bytes, ListEntry], dict[bytes, dict[str, int | str]]]:
+    """A name with NUL, which no command can hold (RFC 9051, 9, CHAR8), is left out: it could only be listed."""
     found: dict[bytes, ListEntry] = {}
     numbers: dict[bytes, dict[str, int | str]] = {}
+    octets = 0
     for event in session.events(ticket):
         if isinstance(event, ListEntry):
-            found[event.name] = event
+            if b"\0" not in event.name:
+                found[event.name] = event
+                octets += len(event.name)
         elif isinstance(event, StatusData):
             numbers[event.name] = event.items
+            octets += len(event.name)
+        if len(found) + len(numbers) > 2 * MAX_MAILBOXES or octets > MAX_NAMES:
+            raise ProtocolError(f"the server lists more than {MAX_MAILBOXES} mailboxes, or {MAX_NAMES} octets of names")
     session.finish(ticket)
     return found, numbers
 
@@ -176,7 +191,7 @@ def _unseen_prefixes(namespace: Namespace | None, found: Iterable[bytes]) -> lis
     if namespace is None:
         return []
     names = tuple(found)
-    prefixes = [prefix for prefix, _ in (*namespace.others, *namespace.shared) if prefix]
+    prefixes = [prefix for prefix, _ in (*namespace.others, *namespace.shared) if prefix and b"\0" not in prefix]
     return [prefix for prefix in prefixes if not any(name.startswith(prefix) for name in names)]
 
 
@@ -385,9 +400,16 @@ def _take(found: Look, event: object) -> None:
     if isinstance(event, Fetch):
         if event.uid is not None and event.flags is not None:
             found.messages[event.uid] = RemoteMessage(event.uid, event.flags, event.modseq or 0)
+            if len(found.messages) > MAX_MESSAGES:
+                raise ProtocolError(f"the server lists more than {MAX_MESSAGES} messages in a mailbox")
     elif isinstance(event, Vanished):
         if event.earlier:
             found.vanished = UidSet((*found.vanished.ranges, *event.uids.ranges))
+            if len(found.vanished.ranges) > MAX_MESSAGES:
+                raise ProtocolError(f"the server lists more than {MAX_MESSAGES} gaps in a mailbox")
+        elif len(event.uids) < len(found.messages):
+            for number in event.uids:
+                found.messages.pop(Uid(number), None)
         else:
             for uid in [uid for uid in found.messages if uid in event.uids]:
                 del found.messages[uid]

@@ -40,6 +40,8 @@ MAX_FOUND: Final = 2_000_000
 """Messages in one answer to SEARCH."""
 MAX_STATUS_ITEMS: Final = 100
 """Items in one answer to STATUS; we ask for five."""
+MAX_STATUS_ITEM: Final = 255
+"""Octets of one, name or value; a MAILBOXID may have as many (RFC 8474, 4.3)."""
 COMMON_FLAGS: Final = 256
 """Octets of flags that are worth remembering for the next message."""
 
@@ -401,13 +403,13 @@ def _status_data(reader: _Reader) -> StatusData:
     while not reader.accept(b")"):
         if len(items) >= MAX_STATUS_ITEMS:
             raise reader.fail(f"STATUS with more than {MAX_STATUS_ITEMS} items")
-        item = reader.atom().upper().decode("ascii", "replace")
+        item = reader.atom()[:MAX_STATUS_ITEM].upper().decode("ascii", "replace")
         value = reader.value()
         if isinstance(value, list):
             value = value[0] if value else None
         if isinstance(value, bytes):
             # A number out of its range is no number of ours: the mailbox is then looked at.
-            items[item] = int(value) if value.isdigit() and len(value) <= 19 else value.decode("ascii", "replace")
+            items[item] = int(value) if value.isdigit() and len(value) <= 19 else value[:MAX_STATUS_ITEM].decode("ascii", "replace")
     return StatusData(name, items)
 
 

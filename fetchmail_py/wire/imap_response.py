@@ -99,8 +99,7 @@ class ResponseDecoder:
         """Octets in `_fragments`, with the literal that is awaited."""
         self.ignored = 0
         """How many responses were none that we know."""
-        self.octets = 0
-        """How many have come in all."""
+        self._received = 0
         self._collecting: int | None = None
         self._streaming: int | None = None
 
@@ -110,7 +109,7 @@ class ResponseDecoder:
         """More of the stream, in pieces of any size."""
         self._more.append(data)
         self._have += len(data)
-        self.octets += len(data)
+        self._received += len(data)
         if self._unfinished and b"\n" in data:
             self._unfinished = False
 
@@ -118,6 +117,11 @@ class ResponseDecoder:
     def buffered(self) -> int:
         """How many octets have come and are part of no event yet."""
         return self._have
+
+    @property
+    def consumed(self) -> int:
+        """How many octets have become events, or were ignored."""
+        return self._received - self._have
 
     def take_buffered(self) -> bytes:
         """Gives these octets away, for whoever reads the stream from here on."""

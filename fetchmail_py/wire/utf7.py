@@ -24,7 +24,8 @@ def decode_mailbox(wire: bytes, *, utf8: bool) -> MailboxName:
     if utf8:
         return MailboxName(wire.decode("utf-8", "surrogateescape"))
     decoded = _decode(wire)
-    if decoded is not None and encode_mailbox(MailboxName(decoded), utf8=False) == wire:
+    # One that hides a NUL could not be sent once names are UTF-8.
+    if decoded is not None and "\0" not in decoded and encode_mailbox(MailboxName(decoded), utf8=False) == wire:
         return MailboxName(decoded)
     return MailboxName("".join(chr(octet if 0x20 <= octet < 0x7F and octet != 0x26 else 0xDC00 + octet) for octet in wire))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import itertools
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import cast
 
@@ -25,8 +26,8 @@ from fetchmail_py.session import imap as module
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.login import Login, NotOffered
 from fetchmail_py.session.transport import Transport
-from fetchmail_py.wire.imap_command import astring
-from fetchmail_py.wire.imap_types import Exists
+from fetchmail_py.wire.imap_command import Literal, astring
+from fetchmail_py.wire.imap_types import BodyChunk, Exists
 from tests.session.peer import CUT, START_TLS, Authority, Octets, Peer, Step, authority
 
 PASSWORD = "correct horse"
@@ -452,21 +453,109 @@ class Drip:
         return self.data
 
 
-@pytest.mark.parametrize(
-    ("data", "seconds"),
-    [
-        # Octets, but never a response: lost after one `timeout`.
-        (b"x", (10, 15)),
-        # Whole responses that say nothing: a server may need long, but not for ever.
-        (b"* OK Still here\r\n", (90, 400)),
-    ],
-)
-def test_a_server_that_trickles(data: bytes, seconds: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def dripping(data: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[ImapSession, Iterator[int]]:
     clock = itertools.count()
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
-    drip = Drip(data)
-    session = ImapSession(cast("Transport", drip), lambda _: None)
+    return ImapSession(cast("Transport", Drip(data)), lambda _: None), clock
+
+
+TRICKLES = [
+    # Octets, but never a response: lost after one `timeout`.
+    (b"x", (10, 15)),
+    # Whole responses that say nothing: a server may need long, but not for ever.
+    (b"* OK Still here\r\n", (90, 400)),
+    (b"* 5 EXISTS\r\n", (90, 400)),
+    (b"* FLAGS ()\r\n", (90, 400)),
+    (b"* CAPABILITY IMAP4rev1\r\n", (90, 400)),
+    (b'* LIST () "/" x\r\n', (90, 400)),
+    (b"* 1 FETCH (FLAGS ())\r\n", (90, 400)),
+    # Many octets, but no response that we know.
+    (b"\r\n" * 3000, (90, 400)),
+    (b"* XFOO bar\r\n" * 1000, (90, 400)),
+    (b"* XFOO bar\r\n" * 1000 + b"* 5 EXISTS\r\n", (90, 400)),
+]
+
+
+@pytest.mark.parametrize(("data", "seconds"), TRICKLES, ids=[repr(data[:20]) for data, _ in TRICKLES])
+@pytest.mark.parametrize("command", [(b"NOOP",), (b"CREATE ", astring(b"\xe4"))], ids=["answer", "literal"])
+def test_a_server_that_trickles(
+    command: tuple[bytes | Literal, ...], data: bytes, seconds: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, clock = dripping(data, monkeypatch)
     with pytest.raises(ConnectionLost) as caught:
-        session.run(b"NOOP")
+        session.run(*command)
     assert caught.value.timed_out
     assert seconds[0] <= next(clock) <= seconds[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("UID FETCH", b"* 1 FETCH (UID 1 FLAGS ())\r\n"),
+        ("LIST", b'* LIST () "/" x\r\n'),
+        ("STATUS", b"* STATUS x (MESSAGES 1)\r\n"),
+        ("UID EXPUNGE", b"* 2 EXISTS\r\n* 1 EXPUNGE\r\n"),
+        ("UID STORE", b"* 1 FETCH (FLAGS ())\r\n"),
+    ],
+)
+def test_a_slow_server_that_answers_is_waited_for(name: str, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, clock = dripping(data, monkeypatch)
+    events = session.events(session.send(name.encode()))
+    for _ in range(2000):
+        next(events)
+    # What another command asked for is progress too: servers work on several at a time.
+    session.send(b"NOOP")
+    other = session.events(session.send(b"NOOP"))
+    for _ in range(2000):
+        next(other)
+    assert next(clock) > 0
+
+
+def test_a_large_message_over_a_slow_link_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, _ = dripping(b"x" * 500, monkeypatch)
+    session._decoder.receive_data(b"* 1 FETCH (UID 1 BODY[] {4000000}\r\n")
+    events = session.events(session.send(b"UID FETCH"))
+    assert sum(len(event.data) for event in itertools.islice(events, 8001) if isinstance(event, BodyChunk)) == 4_000_000
+
+
+def test_a_long_line_over_a_slow_link_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, _ = dripping(b"1 " * 250, monkeypatch)
+    session._decoder.receive_data(b"* X\r\n* SEARCH ")
+    with pytest.raises(AssertionError, match="for ever"):
+        next(session.events(session.send(b"UID SEARCH")))
+
+
+@pytest.mark.parametrize("answer", ["+ go on", "+", "* LIST () NIL a\nS: + x"])
+def test_a_word_to_go_on_where_nothing_waits(answer: str) -> None:
+    with logged_in(f"C: F1 LIST\nS: {answer}") as peer:
+        session = open_session(peer)
+        with pytest.raises(ProtocolError, match="nothing waits for"):
+            list(session.events(session.send(b"LIST")))
+        session.close()
+
+
+def test_responses_that_nobody_asked_for_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_STRAY", 100)
+    with logged_in("C: F1 NOOP", b"* 1 EXISTS\r\n" * 200) as peer:
+        session = open_session(peer)
+        with pytest.raises(ProtocolError, match="nobody asked"):
+            session.run(b"NOOP")
+        session.close()
+
+
+def test_what_comes_before_the_server_takes_a_literal_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_EARLY", 2000)
+    with logged_in(
+        "C: F1 LIST\nC: F2 STATUS {2}", b"* LIST () NIL a\r\n" * 100 + b"+ go\r\n", Octets(b"\xc3\xa4\r\n"),
+        b"F1 OK\r\nF2 OK\r\n", "C: F3 LIST\nC: F4 STATUS {2}", b"* LIST () NIL a\r\n" * 200,
+    ) as peer:  # fmt: skip
+        session = open_session(peer)
+        first = session.send(b"LIST")
+        second = session.send(b"STATUS ", astring(b"\xc3\xa4"))
+        for ticket in (first, second):
+            assert len(list(session.events(ticket))) == (100 if ticket is first else 0)
+            session.finish(ticket)
+        session.send(b"LIST")
+        with pytest.raises(ProtocolError, match="2000 octets"):
+            session.send(b"STATUS ", astring(b"\xc3\xa4"))
+        session.close()

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from fetchmail_py.errors import ServerBusy, ServerRefused
+from fetchmail_py.errors import ProtocolError, ServerBusy, ServerRefused
 from fetchmail_py.model import Coverage, Look, MailboxName, UidSet
+from fetchmail_py.session import imap_look
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_look import WINDOW, Known, introduce, list_mailboxes, look, settle, survey
 from fetchmail_py.session.login import Login
@@ -205,6 +206,25 @@ class TestList:
         )
         assert len(found) == 2
 
+    @pytest.mark.parametrize("capabilities", ["", "LIST-STATUS"])
+    def test_a_name_that_no_command_can_hold_is_left_out(self, capabilities: str) -> None:
+        extended = bool(capabilities)
+        command = 'C: F1 LIST "" "*"' + (" RETURN (SUBSCRIBED STATUS (MESSAGES UIDNEXT UIDVALIDITY))" if extended else "")
+        answer = b'* LIST () "/" {3}\r\na\0b\r\n* STATUS {3}\r\na\0b (MESSAGES 1)\r\n* LIST () "/" c\r\nF1 OK\r\n'
+        steps: list[Step] = [command, answer]
+        if not extended:
+            steps.append('C: F2 STATUS "c" (MESSAGES UIDNEXT UIDVALIDITY)\nS: F2 OK')
+        assert names_of(capabilities, *steps) == ["c"]
+
+    def test_there_is_a_limit_to_mailboxes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(imap_look, "MAX_MAILBOXES", 10)
+        endless = b"".join(b"* LIST () NIL m%d\r\n* STATUS m%d (MESSAGES 1)\r\n" % (number, number) for number in range(100))
+        with peer_with("", 'C: F1 LIST "" "*"', endless) as peer:
+            session = session_to(peer)
+            with pytest.raises(ProtocolError, match="more than 10 mailboxes"):
+                list_mailboxes(session)
+            session.close()
+
     def test_commands_ahead_of_answers_have_a_limit(self) -> None:
         count = 3 * WINDOW
 
@@ -383,6 +403,16 @@ class TestLook:
         assert isinstance(second, Look)
         assert (first.uidvalidity, first.uidnext, first.highestmodseq) == (0, 0, 0)
         assert (second.uidvalidity, second.highestmodseq) == (2**32 - 1, 2**63 - 1)
+
+    def test_there_is_a_limit_to_messages(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(imap_look, "MAX_MESSAGES", 10)
+        script = f'C: F1 EXAMINE "INBOX"\nC: F2 UID FETCH 1:* (FLAGS){SELECTED}S: F1 OK'
+        endless = b"".join(b"* 1 FETCH (UID %d FLAGS ())\r\n" % uid for uid in range(1, 100))
+        with peer_with("", script, endless) as peer:
+            session = session_to(peer)
+            with pytest.raises(ProtocolError, match="more than 10 messages"):
+                list(look(session, [Known(NAME)]))
+            session.close()
 
     @pytest.mark.parametrize("known", [Known(NAME), Known(NAME, 7, 0), Known(NAME, 7, 80, everything=True)])
     def test_in_full_where_nothing_is_known_or_all_is_wanted(self, known: Known) -> None:
