@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, TypeVar, cast
 from fetchmail_py.errors import (
     AuthenticationFailed,
     ConnectionLost,
+    FetchmailError,
     ProtocolError,
     ServerBusy,
     ServerRefused,
@@ -24,6 +25,7 @@ from fetchmail_py.errors import (
 )
 from fetchmail_py.model import Delivered, MaildropEntry
 from fetchmail_py.session.login import APOP, USER, Login, choose, credentials, hide, start
+from fetchmail_py.session.pop3_window import WINDOW, Fence, Window
 from fetchmail_py.session.sink import MessageSink
 from fetchmail_py.session.transport import Endpoint, Transport
 from fetchmail_py.wire import pop3, sasl
@@ -31,11 +33,6 @@ from fetchmail_py.wire.pop3 import Capabilities, Reply, ReplyDecoder
 
 __all__ = ["Capabilities", "NotRetrieved", "Pop3Session", "Retrieved", "refusal"]
 
-WINDOW: Final = 512
-"""Commands under way at once. They go out half a window at a time, some 3 KB: few system calls, and far less than what fits
-into the smallest buffer between two machines, so that neither side waits for the other to read."""
-WINDOW_OCTETS: Final = 8 * 1024 * 1024
-"""Announced octets under way at once, but for a single larger message."""
 PROGRESS_OCTETS: Final = 4096
 """Within one `timeout` a line or this many octets must come, or the server counts as silent."""
 HEADER_OCTETS: Final = 256 * 1024
@@ -44,19 +41,20 @@ HEADER_OCTETS: Final = 256 * 1024
 _BUSY_CODES: Final = {"IN-USE", "LOGIN-DELAY", "SYS/TEMP"}
 
 _OTHERS: Final = {b"* ": "IMAP", b"220": "SMTP", b"HTTP/": "HTTP"}
+_STATUS_LINE: Final = re.compile(rb"(?:\+OK|-ERR)(?:[ \t][^\n]*)?\r?\n")
 
 T = TypeVar("T")
 
 
 class Retrieved(NamedTuple):
-    """A message that lies complete in the sink."""
+    """A message that lies complete in the sink, and is the one that was asked for."""
 
     entry: MaildropEntry
     delivered: Delivered
 
 
 class NotRetrieved(NamedTuple):
-    """A message that the server refused to give, in its own words."""
+    """A message that the server refused to give, in its own words, or one whose answer cannot be believed."""
 
     entry: MaildropEntry
     reason: str
@@ -281,8 +279,23 @@ class Pop3Session:
     # -- sending and reading -----------------------------------------------------------------------------------------
 
     def _send(self, data: bytes, *, secret: bool = False) -> None:
+        """Sends what begins something new: every answer has been read."""
         self._in_step = False
+        self._refuse_unasked()
         self.transport.send(data, secret=secret)
+
+    def _send_more(self, data: bytes, under_way: bool) -> None:
+        """Sends commands of a window, behind others if some are `under_way`."""
+        if under_way:
+            self.transport.send(data)
+        else:
+            self._send(data)
+
+    def _refuse_unasked(self) -> None:
+        """Nothing is under way: what has come all the same would be taken for the answer to the next command."""
+        if self._decoder.buffered:
+            self._in_step = False
+            raise ProtocolError("the server says more than it was asked", data=self._decoder.peek())
 
     def _run(self, word: str, *arguments: bytes, secret: bool = False) -> Reply:
         """A command whose answer is one line."""
@@ -382,38 +395,85 @@ class Pop3Session:
     def retrieve(
         self, entries: Iterable[MaildropEntry], sink: MessageSink, wanted: Callable[[], bool] = _always
     ) -> Iterator[Retrieved | NotRetrieved]:
-        """Fetches messages into `sink`, in their order, each yielded as soon as it lies complete there.
+        """Fetches messages into `sink`, in their order, each yielded once the fence behind it proves that it is itself.
+
+        A server that does not stuff (RFC 1939, 3) ends a message at a line "." within it, and goes on with the rest; one that
+        says a line too many gives each message under the name of another. So what has come since the last fence is held back.
+        Where the session breaks first, those are yielded whose size is the announced one, up to the first that is not; the
+        others are discarded, and yielded as not retrieved where the protocol was broken.
 
         `wanted` is asked before more is asked for: False ends the work after what is under way.
         """
         self._require_step()
-        window = self._window(b"RETR %d\r\n", entries, wanted)
-        while (entry := window.next()) is not None:
-            answer = self._answer(entry.size)
+        window = self._window(b"RETR %d\r\n", entries, wanted, fence=True)
+        held: deque[Retrieved | NotRetrieved] = deque()
+        try:
+            while (front := window.next()) is not None:
+                if isinstance(front, Fence):
+                    self._pass_fence(window)
+                    while held:
+                        yield held.popleft()
+                else:
+                    self._retrieve_one(front, window, sink, held)
+        except FetchmailError as error:
+            while held and _is_exact(held[0]):
+                yield held.popleft()
+            if isinstance(error, ProtocolError):
+                for entry in [outcome.entry for outcome in held] or ([window.front] if window.front is not None else []):
+                    yield NotRetrieved(entry, f"what the server sent for it cannot be believed: {error.detail}")
+            raise
+        finally:
+            for outcome in held:
+                if isinstance(outcome, Retrieved):
+                    sink.discard(outcome.delivered)
+
+    def _retrieve_one(
+        self, entry: MaildropEntry, window: Window, sink: MessageSink, held: deque[Retrieved | NotRetrieved]
+    ) -> None:
+        answer = self._answer(entry.size)
+        if isinstance(answer, Reply):
+            reason = _reason(answer)
+            self._in_step = window.answered()
+            held.append(NotRetrieved(entry, reason))
+        else:
             if isinstance(answer, bytes):
                 self._in_step = window.answered()
-                yield Retrieved(entry, sink.deliver(answer, None))
-            elif isinstance(answer, Reply):
-                reason = _reason(answer)
-                self._in_step = window.answered()
-                yield NotRetrieved(entry, reason)
+                head, delivered = answer, sink.deliver(answer, None)
             else:
-                delivered = self._stream(entry, sink)
+                head, delivered = self._stream(entry, sink)
                 self._in_step = window.answered()
-                yield Retrieved(entry, delivered)
+            held.append(Retrieved(entry, delivered))
+            if delivered.wire_size != entry.size and (line := _STATUS_LINE.match(head)) is not None:
+                raise ProtocolError("a message that begins with an answer", data=line[0])
+        if self._in_step:
+            self._refuse_unasked()
+
+    def _pass_fence(self, window: Window) -> None:
+        reply = self._reply(more=True)
+        self._in_step = window.answered()
+        if not reply.ok:
+            if reply.code in _BUSY_CODES:
+                raise refusal("STAT", reply)
+            # It was not refused before (`listing`): this is another command's answer, or part of a message.
+            raise ProtocolError("a refusal of STAT between messages", data=reply.text.encode("utf-8"))
+        pop3.parse_stat(reply.text)
+        if self._in_step:
+            self._refuse_unasked()
 
     def _answer(self, size: int) -> pop3.Answer:
         """The answer to RETR or TOP."""
         # mypy joins the members of the union to object.
         return cast("pop3.Answer", self._await(partial(self._decoder.next_message, size)))
 
-    def _stream(self, entry: MaildropEntry, sink: MessageSink) -> Delivered:
-        """A message too large for memory."""
+    def _stream(self, entry: MaildropEntry, sink: MessageSink) -> tuple[bytes, Delivered]:
+        """A message too large for memory, and how it begins."""
         writer = sink.start(None)
+        head = b""
         try:
             for data in self._chunks(entry):
+                head = head or data
                 writer.write(data)
-            return writer.finish()
+            return head, writer.finish()
         except BaseException:
             writer.discard()
             raise
@@ -428,11 +488,15 @@ class Pop3Session:
     def top(self, entries: Iterable[MaildropEntry]) -> Iterator[tuple[MaildropEntry, bytes | None]]:
         """The header of each message by TOP, with the empty line behind it; None where the server refuses.
 
-        Whatever a server sends beyond that is part of the answer too, up to `HEADER_OCTETS`.
+        Whatever a server sends beyond that is part of the answer too, up to `HEADER_OCTETS`. To be believed once all have
+        come: a fence behind them that is not met raises ProtocolError.
         """
         self._require_step()
-        window = self._window(b"TOP %d 0\r\n", entries, _always)
+        window = self._window(b"TOP %d 0\r\n", entries, _always, fence=True)
         while (entry := window.next()) is not None:
+            if isinstance(entry, Fence):
+                self._pass_fence(window)
+                continue
             answer = self._answer(0)
             if isinstance(answer, Reply):
                 _reason(answer)
@@ -452,13 +516,17 @@ class Pop3Session:
         self._require_step()
         window = self._window(b"DELE %d\r\n", entries, _always)
         while (entry := window.next()) is not None:
+            assert not isinstance(entry, Fence)
             reply = self._reply(more=True)
             self._in_step = window.answered()
             yield entry, None if reply.ok else _reason(reply)
 
-    def _window(self, command: bytes, entries: Iterable[MaildropEntry], wanted: Callable[[], bool]) -> _Window:
+    def _window(
+        self, command: bytes, entries: Iterable[MaildropEntry], wanted: Callable[[], bool], *, fence: bool = False
+    ) -> Window:
         size = WINDOW if self.capabilities.pipelining else 1
-        return _Window(self._send, command, entries, wanted, size)
+        # The answer to STAT is a count and a size, which no other single line of a server is.
+        return Window(self._send_more, command, entries, wanted, size, b"STAT\r\n" if fence else b"")
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -492,59 +560,9 @@ class Pop3Session:
         self.transport.abort()
 
 
-class _Window:
-    """Commands for one message each, sent ahead of their answers as far as it is allowed (RFC 2449, 6.6)."""
-
-    __slots__ = ("_command", "_held", "_octets", "_send", "_size", "_source", "_waiting", "_wanted")
-
-    def __init__(
-        self,
-        send: Callable[[bytes], None],
-        command: bytes,
-        entries: Iterable[MaildropEntry],
-        wanted: Callable[[], bool],
-        size: int,
-    ) -> None:
-        """`command` with %d for the number; `size` is how many may be under way."""
-        self._send = send
-        self._command = command
-        self._source = iter(entries)
-        self._wanted = wanted
-        self._size = size
-        self._waiting: deque[MaildropEntry] = deque()
-        self._octets = 0
-        self._held: MaildropEntry | None = None
-        """The next one, for which there was no room."""
-
-    def next(self) -> MaildropEntry | None:
-        """The message whose answer is the next to come; None: there is none left."""
-        waiting = self._waiting
-        if len(waiting) <= self._size // 2:
-            self._fill()
-        return waiting[0] if waiting else None
-
-    def _fill(self) -> None:
-        if not self._wanted():
-            return
-        commands = []
-        while len(self._waiting) < self._size:
-            entry = self._held if self._held is not None else next(self._source, None)
-            self._held = None
-            if entry is None:
-                break
-            if self._waiting and self._octets + entry.size > WINDOW_OCTETS:
-                self._held = entry
-                break
-            self._waiting.append(entry)
-            self._octets += entry.size
-            commands.append(self._command % entry.number)
-        if commands:
-            self._send(b"".join(commands))
-
-    def answered(self) -> bool:
-        """The answer has been read. Returns whether nothing is under way any more."""
-        self._octets -= self._waiting.popleft().size
-        return not self._waiting
+def _is_exact(outcome: Retrieved | NotRetrieved) -> bool:
+    """Whether as much came as the server had announced: no other message, and no part of one, but by chance."""
+    return isinstance(outcome, Retrieved) and outcome.delivered.wire_size == outcome.entry.size
 
 
 def _reason(reply: Reply) -> str:

@@ -63,8 +63,8 @@ class Pop3Run:
         self._here: dict[MaildropEntry, int] = {}
         """Fetched, and found to be stored already: entry -> row."""
         self._arrived: dict[MessageKey, MaildropEntry] = {}
-        self._set_aside: set[str] = set()
-        """Messages set aside by earlier runs, as `ident` names them."""
+        self._set_aside: dict[str, int] = {}
+        """Messages set aside by earlier runs, as `ident` names them, and how often they were tried."""
 
     def run(self) -> None:
         """Does it. Raises FetchmailError."""
@@ -107,7 +107,7 @@ class Pop3Run:
         self._refuse_keep_without_uidl(entries)
         counts = Counter(entry.uidl for entry in entries)
         self._unique = {uidl for uidl, count in counts.items() if uidl and count == 1 and len(uidl) <= MAX_UIDL}
-        self._set_aside = {row.ident for row in self.home.state.deferred() if row.mailbox == 0}
+        self._set_aside = {row.ident: row.tries for row in self.home.state.deferred() if row.mailbox == 0}
         missing = self._compare_with_files()
         plan = plan_maildrop(
             entries, self.home.state.maildrop(), keep=self.account.keep, now=time.time(), missing=missing
@@ -221,10 +221,15 @@ class Pop3Run:
                 self._sink.discard(outcome.delivered)
 
     def _source(self, session: Pop3Session, fetch: list[MaildropEntry]) -> Iterator[Outcome]:
-        for outcome in session.retrieve(fetch, self._sink, lambda: self.stop.signal is None):
-            yield outcome
-            if isinstance(outcome, Retrieved):
-                self._arrivals.received(outcome.delivered.wire_size, MAILDROP)
+        # One that was set aside may end the session again: it comes after all others, and takes none with it.
+        aside = [entry for entry in fetch if ident(entry) in self._set_aside] if self._set_aside else []
+        first = [entry for entry in fetch if ident(entry) not in self._set_aside] if aside else fetch
+        aside.sort(key=lambda entry: self._set_aside[ident(entry)])
+        for entries in (first, *([entry] for entry in aside)):
+            for outcome in session.retrieve(entries, self._sink, lambda: self.stop.signal is None):
+                yield outcome
+                if isinstance(outcome, Retrieved):
+                    self._arrivals.received(outcome.delivered.wire_size, MAILDROP)
 
     def _store(self, batch: Sequence[Outcome]) -> None:
         """Makes a batch lasting: data, rows, names, directories, in that order."""
@@ -286,7 +291,7 @@ class Pop3Run:
         """They came in after all. Nearly always nothing is set aside, and a question for each message would have its price."""
         if self._set_aside:
             names = {ident(outcome.entry) for outcome in arrived}
-            self.home.state.undefer(0, sorted(names & self._set_aside))
+            self.home.state.undefer(0, sorted(names & self._set_aside.keys()))
 
     def _forget_deferred(self, entries: Sequence[MaildropEntry]) -> None:
         listed = {ident(entry) for entry in entries}

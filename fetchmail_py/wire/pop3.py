@@ -153,6 +153,10 @@ class ReplyDecoder:
         """How many octets have come and are part of nothing yet."""
         return len(self._buffer) - self._at
 
+    def peek(self) -> bytes:
+        """The first of these octets, as many as help to see what they are."""
+        return bytes(self._buffer[self._at : self._at + 1024])
+
     # -- lines -------------------------------------------------------------------------------------------------------
 
     def next_reply(self) -> Reply | None:

@@ -19,6 +19,8 @@ class Pop3Options:
     uidl_of: Callable[[Message], str] = lambda message: f"uid-{message.uid}"
     size_of: Callable[[Message], int] = lambda message: len(message.data)
     """What LIST claims."""
+    stuffing: bool = True
+    """False: a line of a message that begins with a dot goes out as it is (against RFC 1939, 3)."""
     top: bool = True
     pipelining: bool = True
     capabilities: tuple[str, ...] = ()
@@ -146,7 +148,8 @@ class Pop3Server(Server):
                 message = messages[number - 1]
                 if message.uid in options.refuse_retr:
                     return b"-ERR [SYS/TEMP] cannot read this message\r\n"
-                return f"+OK {len(message.data)} octets\r\n".encode() + _multiline(message.data)
+                status = f"+OK {len(message.data)} octets\r\n".encode()
+                return status + (_multiline(message.data) if options.stuffing else message.data + b".\r\n")
             case "TOP" if options.top:
                 header, _, _ = messages[number - 1].data.partition(b"\r\n\r\n")
                 return b"+OK\r\n" + _multiline(header + b"\r\n\r\n")

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from types import SimpleNamespace
 from typing import cast
 
@@ -28,6 +29,7 @@ from fetchmail_py.model import Delivered, MaildropEntry, MessageKey
 from fetchmail_py.session import pop3
 from fetchmail_py.session.login import Login, NotOffered
 from fetchmail_py.session.pop3 import Capabilities, NotRetrieved, Pop3Session, Retrieved
+from fetchmail_py.session.pop3_window import FENCE_EVERY, WINDOW
 from fetchmail_py.session.transport import Endpoint, Transport
 from tests.session.peer import CUT, RESET, START_TLS, Authority, Event, Peer, authority
 
@@ -89,6 +91,8 @@ class Sink:
         self.messages: list[bytes] = []
         self.writers: list[Writer] = []
         self.discarded = 0
+        self.taken_back: list[str] = []
+        """Messages that were complete, and were not to be believed."""
         self.fails = fails
 
     def deliver(self, data: bytes, internaldate: int | None) -> Delivered:
@@ -105,7 +109,7 @@ class Sink:
         raise AssertionError("POP3 has no dates")
 
     def discard(self, delivered: Delivered) -> None:
-        raise AssertionError("nothing finished is taken back")
+        self.taken_back.append(delivered.key)
 
 
 @pytest.fixture(scope="session")
@@ -428,6 +432,8 @@ def test_messages_one_after_the_other_and_a_refusal_between_them() -> None:
         S: +OK
         S: three
         S: .
+        C: STAT
+        S: +OK 3 123
         C: QUIT
         S: +OK
     """
@@ -442,11 +448,15 @@ def test_messages_one_after_the_other_and_a_refusal_between_them() -> None:
 
 
 def test_pipelined_messages_arrive_in_order_and_wrong_sizes_do_not_matter() -> None:
-    commands = "".join(f"C: RETR {number}\n" for number in range(1, 65))
-    answers = b"".join(b"+OK\r\nmessage %d\r\n.\r\n" % number for number in range(1, 65))
-    more = "".join(f"C: RETR {number}\n" for number in range(65, 71))
-    rest = b"".join(b"+OK\r\nmessage %d\r\n.\r\n" % number for number in range(65, 71))
-    with Peer(LOGIN_PIPELINING, commands, answers, more, rest) as peer:
+    script = ""
+    answers = b""
+    for number in range(1, 71):
+        script += f"C: RETR {number}\n"
+        answers += b"+OK\r\nmessage %d\r\n.\r\n" % number
+        if number in {32, 64, 70}:
+            script += "C: STAT\n"
+            answers += b"+OK 70 999\r\n"
+    with Peer(LOGIN_PIPELINING, script, answers) as peer:
         session, sink = open_session(peer), Sink()
         results = list(session.retrieve(entries(*range(70)), sink))
         assert all(isinstance(result, Retrieved) for result in results)
@@ -456,8 +466,8 @@ def test_pipelined_messages_arrive_in_order_and_wrong_sizes_do_not_matter() -> N
 
 def test_a_large_message_goes_to_the_sink_in_pieces() -> None:
     message = b"Subject: large\r\n\r\n" + b".dots and text\r\n" * 100_000
-    answers = b"+OK\r\n" + message.replace(b"\n.", b"\n..") + b".\r\n+OK\r\n.\r\n"
-    with Peer(LOGIN_PIPELINING, "C: RETR 1\nC: RETR 2", answers) as peer:
+    answers = b"+OK\r\n" + message.replace(b"\n.", b"\n..") + b".\r\n+OK 2 9\r\n+OK\r\n.\r\n+OK 2 9\r\n"
+    with Peer(LOGIN_PIPELINING, "C: RETR 1\nC: STAT\nC: RETR 2\nC: STAT", answers) as peer:
         session, sink = open_session(peer), Sink()
         results = list(session.retrieve(entries(len(message), 0), sink))
         assert sink.messages == [message, b""]
@@ -470,7 +480,7 @@ def test_a_large_message_goes_to_the_sink_in_pieces() -> None:
 @pytest.mark.parametrize("large", [False, True])
 def test_a_connection_cut_in_the_middle_leaves_nothing(large: bool, end: Event) -> None:
     begin = b"+OK\r\nfirst\r\n.\r\n+OK\r\n" + (b"x" * 1_000_000 if large else b"begins\r\n.")
-    with Peer(LOGIN_PIPELINING, "C: RETR 1\nC: RETR 2", begin, end) as peer:
+    with Peer(LOGIN_PIPELINING, "C: RETR 1\nC: RETR 2\nC: STAT", begin, end) as peer:
         session, sink = open_session(peer), Sink()
         with pytest.raises(ConnectionLost):
             list(session.retrieve(entries(7, 1_000_000), sink))
@@ -484,7 +494,7 @@ def test_a_connection_cut_in_the_middle_leaves_nothing(large: bool, end: Event) 
 @pytest.mark.parametrize("size", [10, 1_000_000])
 def test_a_full_disk_leaves_the_session_out_of_step(size: int) -> None:
     answers = b"+OK\r\n" + b"x" * size + b"\r\n.\r\n"
-    with Peer(LOGIN_PIPELINING, "C: RETR 1\nC: RETR 2", answers) as peer:
+    with Peer(LOGIN_PIPELINING, "C: RETR 1\nC: RETR 2\nC: STAT", answers) as peer:
         session, sink = open_session(peer), Sink(fails=True)
         with pytest.raises(StoreError):
             list(session.retrieve(entries(size, size), sink))
@@ -494,9 +504,139 @@ def test_a_full_disk_leaves_the_session_out_of_step(size: int) -> None:
             session.quit()
 
 
+def under_suspicion(
+    capabilities: str, answers: list[bytes], listed: list[MaildropEntry], *, fenced: bool = True
+) -> tuple[list[int], list[int], Sink, ProtocolError]:
+    """What came in, what is doubtful, where it was put and why the session ended.
+
+    A server without PIPELINING gives one answer a command, and a last one may wait for the fence.
+    """
+    pipelining = capabilities == LOGIN_PIPELINING
+    commands = [f"C: RETR {entry.number}" for entry in listed] + ["C: STAT"] * fenced
+    steps: list[str | bytes] = []
+    if pipelining:
+        steps = ["\n".join(commands), b"".join(answers)]
+    else:
+        for command, answer in zip(commands, answers, strict=True):
+            steps += [command, answer]
+    with Peer(capabilities, *steps) as peer:
+        session, sink = open_session(peer), Sink()
+        results: list[Retrieved | NotRetrieved] = []
+        with pytest.raises(ProtocolError) as caught:
+            results.extend(session.retrieve(listed, sink))  # what came before the error stays
+        session.close()
+    came = [result.entry.number for result in results if isinstance(result, Retrieved)]
+    doubtful = [result.entry.number for result in results if isinstance(result, NotRetrieved)]
+    return came, doubtful, sink, caught.value
+
+
+UNSTUFFED = b"+OK\r\nSubject: x\r\n\r\nhello\r\n.\r\nthe rest\r\n.\r\n"
+UNSTUFFED_SIZE = len(UNSTUFFED) - len(b"+OK\r\n.\r\n")
+FIRST = b"+OK\r\nfirst\r\n.\r\n"
+
+
+@pytest.mark.parametrize("capabilities", [LOGIN, LOGIN_PIPELINING], ids=["one at a time", "pipelining"])
+def test_a_message_that_a_server_without_stuffing_cut_short_is_not_taken(capabilities: str) -> None:
+    """RFC 1939, 3: a line "." within the message ended it, and its rest is taken for answers."""
+    one, two = entries(7, UNSTUFFED_SIZE)
+    came, doubtful, sink, _ = under_suspicion(
+        capabilities, [FIRST, UNSTUFFED], [one, two], fenced=capabilities == LOGIN_PIPELINING
+    )
+    assert (came, doubtful) == ([1], [2])
+    assert sink.taken_back == ["2"]
+
+
+def test_a_rest_that_comes_late_meets_the_fence() -> None:
+    begin, _, rest = UNSTUFFED.partition(b".\r\n")
+    came, doubtful, sink, error = under_suspicion(LOGIN, [begin + b".\r\n", rest], entries(UNSTUFFED_SIZE))
+    assert (came, doubtful, sink.taken_back) == ([], [1], ["1"])
+    assert error.data == b"the rest"
+
+
+@pytest.mark.parametrize("rest", [b"+OK looks like an answer\r\nfoo", b"-ERR looks like one too", b"+OK"])
+def test_a_rest_that_looks_like_an_answer_shifts_no_message_to_another(rest: bytes) -> None:
+    """All messages behind it are of one size: only that something was wrong before tells."""
+    short = b"+OK\r\nSubject: x\r\n.\r\n" + rest + b"\r\n.\r\n"
+    others = [b"+OK\r\nother %d\r\n.\r\n" % number for number in (2, 3, 4)]
+    answers = [FIRST, short, *others, b"+OK 5 99\r\n"]
+    came, doubtful, sink, _ = under_suspicion(LOGIN_PIPELINING, answers, entries(7, 999, 9, 9, 9))
+    assert came == [1]
+    assert 2 in doubtful
+    assert len(sink.taken_back) == len(sink.messages) - 1
+
+
+@pytest.mark.parametrize("spurious", [b"+OK spurious\r\n", b"-ERR spurious\r\n"])
+@pytest.mark.parametrize("size", [9, 10_000])
+def test_a_line_too_many_among_pipelined_answers(spurious: bytes, size: int) -> None:
+    body = b"x" * (size - 2) + b"\r\n"
+    answers = [b"+OK\r\n" + body + b".\r\n"] * 4 + [b"+OK 5 99\r\n"]
+    answers.insert(1, spurious)
+    came, doubtful, _, _ = under_suspicion(LOGIN_PIPELINING, answers, entries(*[size] * 4))
+    assert came == [1]
+    assert 2 in doubtful
+
+
+def test_a_line_too_many_before_a_large_message() -> None:
+    message = b"+OK spurious\r\n+OK\r\n" + b"x" * 1_000_000 + b"\r\n.\r\n"
+    came, doubtful, sink, _ = under_suspicion(LOGIN_PIPELINING, [message, b"+OK 1 9\r\n"], entries(1_000_002))
+    assert (came, doubtful, sink.taken_back) == ([], [1], ["1"])
+
+
+def test_a_message_may_begin_like_an_answer() -> None:
+    body = b"+OK this is how it begins\r\n"
+    with Peer(LOGIN, "C: RETR 1", b"+OK\r\n" + body + b".\r\n", "C: STAT\nS: +OK 1 9") as peer:
+        session, sink = open_session(peer), Sink()
+        assert len(list(session.retrieve(entries(len(body)), sink))) == 1
+        session.close()
+
+
+def all_of_it(peer: Peer) -> None:
+    """From the greeting to QUIT."""
+    with closing(open_session(peer)) as session:
+        list(session.retrieve(session.listing(), Sink()))
+        list(session.delete(entries(7)))
+        session.quit()
+
+
+@pytest.mark.parametrize("where", ["greeting", "CAPA", "USER", "PASS", "UIDL", "RETR", "DELE"])
+def test_a_line_that_nothing_asked_for_ends_the_session(where: str) -> None:
+    """It would be the answer to the next command, and each answer after it another's."""
+    spoken = {
+        "greeting": (None, "+OK"),
+        "CAPA": ("CAPA", "-ERR"),
+        "USER": ("USER ann", "+OK"),
+        "PASS": ("PASS correct horse", "+OK"),
+        "again": ("CAPA", "-ERR"),
+        "STAT": ("STAT", "+OK 1 7"),
+        "LIST": ("LIST", "+OK/1 7/."),
+        "UIDL": ("UIDL", "+OK/1 a/."),
+        "RETR": ("RETR 1", "+OK/first/."),
+        "fence": ("STAT", "+OK 1 7"),
+        "DELE": ("DELE 1", "+OK"),
+    }
+    steps: list[str | bytes] = []
+    for name, (command, answer) in spoken.items():
+        steps += [] if command is None else [f"C: {command}"]
+        # In one packet: the line too many is there before the next command is due.
+        lines = [*answer.split("/"), *(["+OK spurious"] if name == where else [])]
+        steps.append(b"".join(line.encode() + b"\r\n" for line in lines))
+        if name == where:
+            break
+    with Peer(*steps) as peer, pytest.raises(ProtocolError) as caught:
+        all_of_it(peer)
+    assert caught.value.data == b"+OK spurious\r\n"
+    assert b"QUIT" not in peer.received
+
+
+def test_fences_cost_no_round_trip_where_the_server_pipelines() -> None:
+    wire, sink = Wire(lambda number: b"+OK\r\n%d\r\n.\r\n" % number), Sink()
+    list(in_process(wire).retrieve(entries(*[3] * 3 * FENCE_EVERY), sink))
+    assert wire.packets == 1
+
+
 def test_headers() -> None:
-    steps = "C: TOP 1 0\nC: TOP 2 0\nC: TOP 3 0\nS: +OK\nS: Subject: one\nS: \nS: .\nS: -ERR no"
-    whole = b"+OK\r\nSubject: three\r\n\r\n" + b"x" * 1_000_000 + b"\r\n.\r\n"
+    steps = "C: TOP 1 0\nC: TOP 2 0\nC: TOP 3 0\nC: STAT\nS: +OK\nS: Subject: one\nS: \nS: .\nS: -ERR no"
+    whole = b"+OK\r\nSubject: three\r\n\r\n" + b"x" * 1_000_000 + b"\r\n.\r\n+OK 3 9\r\n"
     with Peer(LOGIN_PIPELINING, steps, whole, "C: NOOP\nS: +OK") as peer:
         session = open_session(peer)
         headers = [header for _, header in session.top(entries(1, 1, 1))]
@@ -533,7 +673,7 @@ def test_quit_that_the_server_refuses_or_does_not_answer() -> None:
 
 
 class Wire:
-    """A transport whose server answers each RETR by a function of the number."""
+    """A transport whose server answers each RETR by a function of the number, and each fence."""
 
     timeout = 60.0
 
@@ -541,17 +681,20 @@ class Wire:
         self.answer = answer
         self.waiting: deque[int] = deque()
         self.most = 0
+        self.packets = 0
         self.sent: list[int] = []
 
     def send(self, data: bytes, *, secret: bool = False) -> None:
         assert len(data) <= 8192
-        numbers = [int(line.split()[1]) for line in data.splitlines()]
-        self.sent += numbers
+        numbers = [int(line[5:] or 0) for line in data.splitlines()]
+        self.packets += 1
+        self.sent += [number for number in numbers if number]
         self.waiting += numbers
-        self.most = max(self.most, len(self.waiting))
+        self.most = max(self.most, sum(1 for number in self.waiting if number))
 
     def receive(self) -> bytes:
-        return self.answer(self.waiting.popleft())
+        number = self.waiting.popleft()
+        return self.answer(number) if number else b"+OK 2000 99999\r\n"
 
 
 def in_process(wire: Wire, *, pipelining: bool = True) -> Pop3Session:
@@ -562,7 +705,12 @@ def in_process(wire: Wire, *, pipelining: bool = True) -> Pop3Session:
 
 @pytest.mark.parametrize(
     ("sizes", "pipelining", "most"),
-    [([100] * 2000, True, pop3.WINDOW), ([100] * 30, False, 1), ([1024 * 1024] * 30, True, 8), ([2**30, 5, 2**30], True, 1)],
+    [
+        ([100] * 2000, True, WINDOW - WINDOW // (FENCE_EVERY + 1)),
+        ([100] * 40, False, 1),
+        ([2**20] * 30, True, 8),
+        ([2**30, 5, 2**30], True, 1),
+    ],
 )
 def test_the_window_is_bounded(sizes: list[int], pipelining: bool, most: int) -> None:
     wire, sink = Wire(lambda number: b"+OK\r\n%d\r\n.\r\n" % number), Sink()
@@ -577,7 +725,7 @@ def test_what_is_no_longer_wanted_is_not_asked_for() -> None:
     session = in_process(wire)
     results = list(session.retrieve(entries(*[10] * 300), sink, lambda: len(sink.messages) < 50))
     # What is under way is read to its end, so that the session goes on.
-    assert 50 <= len(results) == len(sink.messages) == len(wire.sent) < 50 + pop3.WINDOW
+    assert 50 <= len(results) == len(sink.messages) == len(wire.sent) < 50 + WINDOW
     assert not wire.waiting
     assert list(session.retrieve(entries(10), sink))
 
@@ -592,7 +740,7 @@ def test_a_server_that_trickles_counts_as_silent(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(pop3, "time", SimpleNamespace(monotonic=clock))
     wire = Wire(lambda _: b"+")
-    wire.waiting.extend(range(1000))
+    wire.waiting.extend(range(1, 1000))
     session = in_process(wire)
     with pytest.raises(ConnectionLost, match="sent 3 octets") as caught:
         list(session.retrieve(entries(10), Sink()))

@@ -224,6 +224,64 @@ class TestRefusals:
         assert len([line for line in drop.commands if line.startswith("AUTH")]) == connections
 
 
+CUT_SHORT = b"Subject: cut\r\nMessage-ID: <1@x>\r\n\r\nfirst part\r\n.\r\n"
+
+
+def on_disk(found: World) -> list[bytes]:
+    """The messages here, as they would be on the wire."""
+    return sorted(path.read_bytes().replace(b"\n", b"\r\n") for path in found.files().values())
+
+
+class TestBrokenServers:
+    """Nothing that came damaged is kept for the message, and its original stays."""
+
+    @pytest.mark.parametrize("rest", [b"THE REST\r\n", b"+OK THE REST\r\n", b"-ERR THE REST\r\n", b"+OK\r\nTHE REST\r\n.\r\n"])
+    @pytest.mark.parametrize("lies", [False, True])
+    def test_that_do_not_stuff(self, drop: World, rest: bytes, *, lies: bool) -> None:
+        """One message ends early, and its rest passes for answers: all others come in within three runs, whatever LIST says."""
+        options(drop).stuffing = False
+        if lies:
+            options(drop).size_of = lambda message: len(message.data) - message.data.count(b"\n")
+        whole = CUT_SHORT + rest
+        for number, message in enumerate(drop.store.mailboxes["INBOX"].messages):
+            message.data = whole if number == 14 else b"Subject: plain\r\n\r\ntext %02d\r\n" % number
+        everything = drop.store.contents()
+        good = sorted(data for data in everything.values() if data != whole)
+        for _ in range(4):
+            assert drop.run().exit_status is ExitStatus.PROTOCOL
+            assert drop.store.contents() == everything, "no original is deleted"
+            assert set(on_disk(drop)) <= set(good), "nothing cut short is kept"
+            assert drop.in_tmp() == []
+        assert on_disk(drop) == good
+        options(drop).stuffing = True
+        drop.sync()
+        assert drop.store.contents() == {}
+        assert on_disk(drop) == sorted([*good, whole])
+
+    @pytest.mark.parametrize("spurious", [b"+OK spurious\r\n", b"-ERR spurious\r\n"])
+    @pytest.mark.parametrize("word", ["UIDL", "RETR 7", "RETR 30", "STAT", "DELE 3"])
+    def test_that_say_a_line_too_many(self, drop: World, spurious: bytes, word: str) -> None:
+        same = b"Subject: of one size\r\n\r\n%02d\r\n"
+        for number, message in enumerate(drop.store.mailboxes["INBOX"].messages):
+            message.data = same % number
+        good = sorted(drop.store.contents().values())
+
+        def hook(line: str, connection: Connection) -> bytes | None:
+            if line == word:
+                drop.server.faults.hook = None
+                connection.send(spurious)
+            return None
+
+        drop.server.faults.hook = hook
+        drop.run()
+        assert set(on_disk(drop)) <= set(good)
+        assert set(good) <= {*drop.store.contents().values(), *on_disk(drop)}
+        drop.server.faults.hook = None
+        drop.sync()
+        assert on_disk(drop) == good
+        assert drop.store.contents() == {}
+
+
 def test_stls(tmp_path: Path) -> None:
     store = Store()
     store.append(b"Subject: x\r\n\r\n")
