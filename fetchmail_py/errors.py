@@ -151,6 +151,12 @@ class ServerRefused(FetchmailError):
         self.code = code
         self.text = text
 
+    @property
+    def words(self) -> str:
+        """What the server said, its code included."""
+        answer = f"[{self.code}] {self.text}" if self.code else self.text
+        return answer.strip() or "the server gave no reason"
+
 
 class ServerBusy(ServerRefused):
     """Refused for now: [IN-USE], [LOGIN-DELAY], [SYS/TEMP], [UNAVAILABLE], [INUSE], [LIMIT], throttled."""

@@ -511,7 +511,7 @@ class Pop3Session:
             self._in_step = window.answered()
             yield entry, header
 
-    def delete(self, entries: Iterable[MaildropEntry]) -> Iterator[tuple[MaildropEntry, str | None]]:
+    def delete(self, entries: Iterable[MaildropEntry]) -> Iterator[tuple[MaildropEntry, ServerRefused | None]]:
         """Marks messages as deleted; what `quit` then removes. With each the server's refusal, or None."""
         self._require_step()
         window = self._window(b"DELE %d\r\n", entries, _always)
@@ -519,7 +519,7 @@ class Pop3Session:
             assert not isinstance(entry, Fence)
             reply = self._reply(more=True)
             self._in_step = window.answered()
-            yield entry, None if reply.ok else _reason(reply)
+            yield entry, None if reply.ok else refusal("DELE", reply)
 
     def _window(
         self, command: bytes, entries: Iterable[MaildropEntry], wanted: Callable[[], bool], *, fence: bool = False

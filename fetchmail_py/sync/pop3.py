@@ -315,13 +315,15 @@ class Pop3Run:
             state.set_maildrop_stage(delete.values(), Stage.DELETING)
         self.home.commit()
         accepted = 0
-        refused: str | None = None
+        refused: ServerRefused | None = None
         for entry, refusal in session.delete(sorted(delete, key=lambda entry: entry.number)):
             if refusal is None:
                 accepted += 1
             else:
-                refused = refusal
-                self.note(f"message {entry.number} was not deleted at the server: {refusal}")
+                # One that trying again does not help says more about the run than any number of those that it does.
+                if refused is None or refused.retryable:
+                    refused = refusal
+                self.note(f"message {entry.number} was not deleted at the server: {refusal.words}")
         try:
             session.quit()
         except ServerRefused as error:
@@ -329,7 +331,7 @@ class Pop3Run:
             raise ServerBusy("QUIT", error.status, error.text, code=error.code) from error
         self.report.deleted_remote += accepted
         if refused is not None:
-            self.report.error = ServerRefused("DELE", "-ERR", refused)
+            self.report.error = refused
 
     def _stored(self) -> dict[MaildropEntry, int]:
         """What came in during this session and is stored, or turned out to be stored: entry -> row."""

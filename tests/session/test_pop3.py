@@ -649,11 +649,12 @@ def test_headers() -> None:
 
 
 def test_deletions_and_their_refusals() -> None:
-    steps = "C: DELE 1\nC: DELE 2\nC: DELE 3\nS: +OK\nS: -ERR already deleted\nS: -ERR\nC: RSET\nS: +OK\nC: QUIT\nS: +OK bye"
+    steps = "C: DELE 1\nC: DELE 2\nC: DELE 3\nS: +OK\nS: -ERR [SYS/TEMP] not now\nS: -ERR\nC: RSET\nS: +OK\nC: QUIT\nS: +OK bye"
     with Peer(LOGIN_PIPELINING, steps) as peer:
         session = open_session(peer)
-        reasons = [reason for _, reason in session.delete(entries(1, 1, 1))]
-        assert reasons == [None, "already deleted", "the server gave no reason"]
+        refusals = [refused for _, refused in session.delete(entries(1, 1, 1))]
+        assert [refused and refused.words for refused in refusals] == [None, "[SYS/TEMP] not now", "the server gave no reason"]
+        assert [type(refused) for refused in refusals[1:]] == [ServerBusy, ServerRefused]
         session.reset()
         session.quit()
 

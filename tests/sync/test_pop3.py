@@ -214,6 +214,25 @@ class TestRefusals:
         options(drop).refuse_retr = frozenset()
         assert drop.sync().downloaded == 1
 
+    @pytest.mark.parametrize(
+        ("text", "status"),
+        [
+            ("[SYS/TEMP] later", ExitStatus.TRY_AGAIN),
+            ("[IN-USE] somebody is there", ExitStatus.TRY_AGAIN),
+            ("[SYS/PERM] never", ExitStatus.UNAVAILABLE),
+            ("", ExitStatus.UNAVAILABLE),
+        ],
+    )
+    def test_of_a_deletion(self, drop: World, text: str, status: ExitStatus) -> None:
+        refused = f"-ERR {text}\r\n".encode()
+        drop.server.faults.hook = lambda line, _: refused if line in {"DELE 3", "DELE 7"} else None
+        report = drop.run()
+        assert report.exit_status is status
+        assert (report.deleted_remote, len(drop.store.contents())) == (28, 2)
+        drop.server.faults.hook = None
+        assert drop.sync().downloaded == 0, "nothing was forgotten"
+        assert drop.store.contents() == {}
+
     def test_login_delay_is_respected(self, drop: World) -> None:
         options(drop).capabilities = ("LOGIN-DELAY 600",)
         drop.sync()
