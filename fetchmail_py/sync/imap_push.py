@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 WHOLE = 1024 * 1024
 """Octets up to which a message is read before it is sent, so that it is certain what is sent."""
 DELETE_AT_ONCE = 1000
+REFUSALS = 10
+"""Messages tried alone that are refused one after the other: then it is not for one of them."""
 _TRANSIENT = {"UNAVAILABLE", "INUSE", "LIMIT", "THROTTLED", "SERVERBUG", "OVERQUOTA"}
 
 
@@ -62,15 +64,21 @@ class Push:
         for action in actions:
             if isinstance(action, push.MergeFlags):
                 flags[action.mailbox].append(action)
-            elif isinstance(action, push.MoveRemote):
+        # What is copied and moved as well can be copied only while it is where it was.
+        for action in actions:
+            if isinstance(action, push.CopyRemote):
+                source, target = self._boxes[action.mailbox], self._boxes[action.to]
+                self._guarded(target, partial(self._copy, action), source)
+        for action in actions:
+            if isinstance(action, push.MoveRemote):
+                source, target = self._boxes[action.mailbox], self._boxes[action.to]
                 going = set(action.uids)
-                self._merge(self._boxes[action.mailbox], [change for change in flags[action.mailbox] if change.uid in going])
-                self._guarded(self._boxes[action.mailbox], partial(self._move, action))
-            elif isinstance(action, push.CopyRemote):
-                self._guarded(self._boxes[action.to], partial(self._copy, action))
+                changes = [change for change in flags[action.mailbox] if change.uid in going]
+                self._guarded(source, partial(self._merge, source, changes), target)
+                self._guarded(source, partial(self._move, action), target)
 
-    def _guarded(self, box: Box, work: Callable[[], None]) -> bool:
-        """Does it; a refusal stops this mailbox only."""
+    def _guarded(self, box: Box, work: Callable[[], None], other: Box | None = None) -> None:
+        """Does it; a refusal stops this mailbox only, and the `other` one that has part in it."""
         try:
             work()
         except ServerBusy:
@@ -79,8 +87,8 @@ class Push:
             if error.status == "BYE":
                 raise
             self._run.fail(box, error)
-            return False
-        return True
+            if other is not None:
+                _undone(box, other)
 
     def _open(self, box: Box) -> bool:
         """Selects the mailbox for changes; where nothing may be changed, the next round plans with that."""
@@ -99,24 +107,24 @@ class Push:
     def _move(self, action: push.MoveRemote) -> None:
         box, target = self._boxes[action.mailbox], self._boxes[action.to]
         if not self._open(box):
+            _undone(box, target)
             return
         self._home.commit()
-        copied = imap_store.move(self._session, box.name, box.uidvalidity, action.uids, target.name)
+        moved = self._moved(box, action.uids, target)
         pairs = self._state.pairs_of(box.row.id, action.uids)
-        told = bool(copied.uids) and copied.uidvalidity == target.uidvalidity
-        taken = self._state.pairs_of(target.row.id, copied.uids.values()) if told else {}
+        taken = self._state.pairs_of(target.row.id, [new for new in moved.values() if new is not None])
         arrived: list[Uid] = []
         for uid, key, flags in zip(action.uids, action.keys, action.flags, strict=True):
             pair = pairs.get(uid)
-            if pair is None:
+            if pair is None or uid not in moved:
                 continue
-            new = copied.uids.get(uid) if told else None
+            new = moved[uid]
             if new is not None and new not in taken:
                 self._state.rebind(box.row.id, uid, target.row.id, new, pair.flags)
                 self._state.set_key(target.row.id, new, key)
                 arrived.append(new)
             else:
-                # Not told, or gone before it could be moved: the next look recognises it, or it goes up again.
+                # Not told where: the next look recognises it.
                 self._state.send_over(box.row.id, uid, target.row.id, key, pair.flags)
                 self._sent(target, key)
             file = target.strangers.pop(key, None) or self._execution.find(target, key, None)
@@ -128,6 +136,42 @@ class Push:
         self._home.commit()
         if not self._confirm(target, arrived):
             box.unfinished = True  # perhaps they are where they were
+
+    def _moved(self, box: Box, uids: Sequence[Uid], target: Box) -> dict[Uid, Uid | None]:
+        """Moves messages: their old UIDs, and the new ones where they are told. What is left out has not been moved.
+
+        A server may refuse all for one of them: then each is tried alone. What is not moved must be seen again in both mailboxes:
+        a file of which only the absence from its old place is known would count as deleted.
+        """
+        moved: dict[Uid, Uid | None] = {}
+        failed: ServerRefused | None = None
+        lots = [tuple(uids)]
+        in_a_row = 0
+        while lots and in_a_row < REFUSALS:
+            lot = lots.pop(0)
+            try:
+                copied = imap_store.move(self._session, box.name, box.uidvalidity, lot, target.name)
+            except ServerRefused as error:
+                if isinstance(error, ServerBusy) or error.status == "BYE":
+                    raise
+                if len(lot) > 1:
+                    lots = [(uid,) for uid in lot]
+                else:
+                    failed = error
+                    in_a_row += 1
+                continue
+            in_a_row = 0
+            if copied.uids and copied.uidvalidity == target.uidvalidity:
+                # What is not among them was gone before it could be moved.
+                moved |= {uid: copied.uids[uid] for uid in lot if uid in copied.uids}
+            elif len(uids) == 1 or len(lot) > 1 or not imap_store.has_uidplus(self._session):
+                moved |= dict.fromkeys(lot)
+        if len(moved) < len(uids):
+            _undone(box, target)
+            self._run.again = self._run.again or len(moved) + in_a_row < len(uids)
+        if failed is not None:
+            self._run.fail(box, failed)
+        return moved
 
     def _sent(self, box: Box, key: MessageKey) -> None:
         """The server has the message, or says so, and has not told where: the next look shows it."""
@@ -166,6 +210,7 @@ class Push:
     def _copy(self, action: push.CopyRemote) -> None:
         source, target = self._boxes[action.mailbox], self._boxes[action.to]
         if not self._open(source):
+            _undone(source, target)
             return
         self._home.commit()
         uids = list(dict.fromkeys(action.uids))
@@ -180,6 +225,9 @@ class Push:
             if mine is None:
                 continue
             # A keyword's letter means something in one mailbox only: a copied file has those of its original.
+            if uid not in base:
+                self._run.again = target.unfinished = True  # its row has gone: it goes up
+                continue
             there = base[uid].flags
             flags = frozenset(mine.flags & FLAG_TO_LETTER.keys()) | frozenset(there - FLAG_TO_LETTER.keys())
             if known and new is None:
@@ -435,6 +483,12 @@ class Push:
                 self._report.deleted_local += 1
                 box.touched = True
                 self._home.barrier.created((box.maildir.new, box.maildir.cur))
+
+
+def _undone(*boxes: Box) -> None:
+    """What was to be done there has not been done: the next look must see all of it again, here as at the server."""
+    for box in boxes:
+        box.unfinished = box.touched = True
 
 
 def _without(groups: dict[tuple[Flags, Flags], list[Uid]], flags: Flags) -> dict[tuple[Flags, Flags], list[Uid]]:

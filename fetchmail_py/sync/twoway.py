@@ -235,6 +235,10 @@ class TwoWayRun(ImapRun):
         for box in boxes:
             if box.vanished or not box.maildir.exists():
                 continue
+            if box.here is None and not box.row.settled and not box.new:
+                # Something was left undone there: what is missing elsewhere may be what it was about.
+                local.look(self.home, box, contents=False)
+                continue
             seen = box.signature or (None if box.row.signature is None else Signature(*box.row.signature))
             if seen is None or box.maildir.signature()[:2] != seen[:2]:
                 box.pairs = {}
