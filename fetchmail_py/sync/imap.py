@@ -322,7 +322,8 @@ class ImapRun:
         if row.uidvalidity and row.uidvalidity != found.uidvalidity:
             self.note(f"{printable(box.name)}: its UIDVALIDITY has changed; its messages are recognised by content")
             state.renumber(row.id)
-            state.put(f"announced:{row.id}", None)
+            for fact in ("announced", "announced-there"):
+                state.put(f"{fact}:{row.id}", None)
             state.undefer(row.id, [str(uid) for uid in self._retry.pop(row.id, [])])
             row.highestmodseq = 0
             row.signature = None

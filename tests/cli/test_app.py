@@ -100,7 +100,7 @@ def test_report_after(home: Path) -> None:
         (["backup", "imaps://x@y", "HOME/d", "--tls-fingerprint", "x"], 2, "--tls-fingerprint: must be"),
         (["backup", "imaps://x%00@y", "HOME/d"], 2, "user: holds a control character"),
         (["backup", "work", "HOME/work"], 2, "the maildir of account work"),
-        (["--config", "/nonexistent", "sync"], 78, "no configuration"),
+        (["--config", "/nonexistent/config.toml", "sync"], 78, "no configuration"),
         (["sync", "work/Nope"], 78, "no mailbox"),
         (["login", "work"], 78, "password_env"),
     ],
