@@ -110,13 +110,16 @@ def compare(
     retry: Collection[Uid] = (),
     exempt: bool = False,
     trusted: bool = True,
+    witness: bool = True,
     expunge: bool = False,
 ) -> Delta:
     """What one mailbox needs.
 
     `remote` is None where the server has nothing new; `pairs` holds at least the pairs that either side names. With a state that
-    is not `trusted` nothing is taken for deleted: what one side lacks comes back from the other.
+    is not `trusted` nothing is taken for deleted: what one side lacks comes back from the other. A directory that is no `witness`
+    is another than it was, such as a copy that was restored: what is missing in it was not deleted here.
     """
+    missed = trusted and witness
     delta = Delta(mailbox, known, exempt=exempt)
     changed = remote.changed if remote is not None else {}
     gone = remote.gone if remote is not None else frozenset()
@@ -129,7 +132,7 @@ def compare(
         elif pair.stage == Stage.DELETING and trusted:
             delta.removed.append(pair)
         elif uid in here.missing:
-            if not trusted:
+            if not missed:
                 new.add(uid)
             elif (message.flags ^ pair.flags) - _SLIGHT:
                 new.add(uid)
@@ -156,7 +159,7 @@ def compare(
         elif uid in here.missing:
             if uid < 0 or pair.stage == Stage.KEPT:
                 delta.lost.append(pair)
-            elif trusted:
+            elif missed:
                 delta.removed.append(pair)
             else:
                 new.add(uid)

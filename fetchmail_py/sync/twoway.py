@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from fetchmail_py.errors import SafetyStop, ServerRefused, StoreError
+from fetchmail_py.errors import StoreError
 from fetchmail_py.model import FLAG_TO_LETTER, FORWARDED, Delivered, Flags, MailboxName, MessageKey, Pair, RemoteMailbox, Stage, Uid
-from fetchmail_py.plan import guard, oneway, patterns, twoway
+from fetchmail_py.plan import oneway, twoway
 from fetchmail_py.plan.actions import Action, Recognise
-from fetchmail_py.plan.push import CreateRemoteMailbox, RenameRemoteMailbox
 from fetchmail_py.session import imap_store
 from fetchmail_py.session.imap import ImapSession
-from fetchmail_py.store.maildir import Signature
 from fetchmail_py.store.state import KnownMessage
 from fetchmail_py.sync import local
-from fetchmail_py.sync.imap import EXEMPT, ImapRun
+from fetchmail_py.sync.imap import EXEMPT
 from fetchmail_py.sync.imap_boxes import Box
 from fetchmail_py.sync.imap_push import storable_flags
+from fetchmail_py.sync.twoway_places import TwoWayPlaces
 from fetchmail_py.wire.utf7 import printable
 
 _KEYWORDLESS = frozenset(FLAG_TO_LETTER)
 
 
-class TwoWayRun(ImapRun):
+class TwoWayRun(TwoWayPlaces):
     """One run of one account in mode disconnected."""
 
     _local_moves: list[twoway.LocalMove]
@@ -35,218 +33,13 @@ class TwoWayRun(ImapRun):
     _tentative: list[tuple[twoway.LocalMove, Uid]]
     """Files moved here whose message may have been copied at the server by a run that was cut before it could delete the
     original; with the row that each has in its new place."""
-    _not_there: set[MailboxName]
-    """Dry run: mailboxes that are yet to be made at the server."""
-
-    # -- mailboxes ---------------------------------------------------------------------------------------------------
 
     def places(self, session: ImapSession, listed: Sequence[RemoteMailbox], boxes: list[Box]) -> list[Action]:
-        """Mailboxes made or renamed here: the server follows, at once, so that they can be looked at as all others."""
-        if self.account.expunge and self.home.state.get("expunge") is None:
-            self.options = self.options._replace(full=True)
-        self._local_moves, self._orphans, self._tentative, self._not_there = [], {}, [], set()
-        if self.options.mailboxes is not None or self.options.adopt or not os.path.isdir(self.home.root):
-            return []
-        account, state = self.account, self.home.state
-        rows = state.mailboxes()
-        paths = {row.path for row in rows.values()} | {box.row.path for box in boxes}
-        unknown = [place for place in local.places(self.home.root, account.layout) if place.path not in paths]
-        if not unknown:
-            return []
-        delimiters = Counter(box.delimiter for box in listed if box.delimiter)
-        delimiter = delimiters.most_common(1)[0][0] if delimiters else "/"
-        names, odd = local.server_names(self.home, unknown, delimiter)
-        for path in odd:
-            self.note(f"{path}: this folder's name is not that of a mailbox: it is left alone")
-        actions: list[Action] = []
-        there = {box.name for box in listed}
-        known = sorted((box.row for box in boxes if not box.new), key=lambda row: row.name)  # what is below comes after
-        renamed: dict[str, str] = {}
-        for entry in local.renamed_here(self.home, known, unknown, names):
-            if entry.name in there:
-                continue
-            names.pop(entry.path)
-            old = entry.row.name
-            went_along = old == entry.name or any(
-                old.startswith(was + delimiter) and entry.name == now + old[len(was) :] for was, now in renamed.items()
-            )
-            if not went_along:
-                actions.append(RenameRemoteMailbox(old, entry.name))
-            if self._rename_there(session, entry, boxes, delimiter, went_along=went_along):
-                there.add(entry.name)
-                renamed[old] = entry.name
-        for path, name in names.items():
-            found = RemoteMailbox(name, delimiter, frozenset())
-            if name in there or not patterns.wanted(found, account.mailboxes):
-                continue
-            if self._create_there(session, name):
-                actions.append(CreateRemoteMailbox(name))
-                row = state.add_mailbox(name, delimiter, path)
-                boxes.append(Box(found, row, self.home.maildir(row), new=True))
-        return actions
-
-    def _rename_there(
-        self, session: ImapSession, entry: local.RenamedHere, boxes: list[Box], delimiter: str, *, went_along: bool
-    ) -> bool:
-        old, row, state = entry.row.name, entry.row, self.home.state
-        if not self.options.dry_run and not went_along:
-            self.home.begin_effects()
-            try:
-                imap_store.rename(session, old, entry.name)
-            except ServerRefused as error:
-                self._refused(error, old)
-                return False
-            self.report.moved_remote += 1
-            for box in boxes:
-                if box.row.id == row.id:
-                    box.remote = box.remote._replace(name=entry.name)
-                elif box.row.name.startswith(old + delimiter):
-                    # What is below it has another name at the server too.
-                    box.row.name = MailboxName(entry.name + box.row.name[len(old) :])
-                    box.remote = box.remote._replace(name=box.row.name)
-                    state.save_mailbox(box.row)
-            row.name = entry.name
-        row.path = entry.path
-        state.save_mailbox(row)
-        for box in boxes:
-            if box.row.id == row.id:
-                box.row = row
-                box.maildir = self.home.maildir(row)
-        self.home.commit()
-        return True
-
-    def _create_there(self, session: ImapSession, name: MailboxName) -> bool:
-        if self.options.dry_run:
-            self._not_there.add(name)
-            return True
-        self.home.begin_effects()
-        try:
-            imap_store.create(session, name)
-        except ServerRefused as error:
-            self._refused(error, name)
-            return False
-        return True
-
-    def _refused(self, error: ServerRefused, name: MailboxName) -> None:
-        """A mailbox that cannot be made or renamed stays as it is; the others go on."""
-        if error.status == "BYE":
-            raise error
-        error.mailbox = printable(name)
-        self.report.error = self.report.error or error
+        """A new look: nothing is known of moves yet."""
+        self._local_moves, self._orphans, self._tentative = [], {}, []
+        return super().places(session, listed, boxes)
 
     # -- looking -----------------------------------------------------------------------------------------------------
-
-    def look_here(self, box: Box) -> None:
-        """Reads the mailbox's directory, unless nothing in it has changed since it was last read."""
-        row, maildir, state = box.row, box.maildir, self.home.state
-        if self.options.full:
-            row.read_only = False  # asked again
-        if box.new and not maildir.has_a_part():
-            return
-        if not maildir.exists() and not self._may_be_made(box):
-            return
-        drafts = "\\drafts" in box.remote.attributes or row.name.rpartition(box.remote.delimiter or "/")[2].lower() == "drafts"
-        contents = self.options.full or (drafts and state.count_present(row.id) <= local.EDITED_AMONG)
-        skip = row.signature is not None and self.home.trusted and not contents
-        if skip and row.signature is not None and maildir.unchanged_since(Signature(*row.signature)):
-            return
-        local.look(self.home, box, contents=contents)
-        self._made_anew(box)
-
-    def _made_anew(self, box: Box) -> None:
-        """A directory that is another than before, and has nothing of what it had, is no deletion of everything."""
-        assert box.here is not None
-        row = box.row
-        paired = [uid for uid in box.here.missing if uid > 0]
-        if row.inode is None or not paired or self.options.allow_mass_delete:
-            return
-        if box.maildir.inode() == row.inode and row.born in {None, box.maildir.born()}:
-            return
-        known = self.home.state.count_present(row.id)
-        if len(paired) < known and (len(paired) < guard.FEW or 2 * len(paired) <= known):
-            # A copy that was restored, say: what it lacks is fetched again.
-            box.another_folder = True
-            return
-        if self.options.fresh:
-            self.home.state.forget(row.id, list(self.home.state.pairs(row.id)))
-            row.highestmodseq, row.settled = 0, False
-            box.pairs = {}
-            local.look(self.home, box, contents=False)
-            return
-        box.vanished = True
-        # Whatever else is in it waits as well, and the next run asks again.
-        box.signature = row.signature = None
-        box.unfinished = True
-        self.report.stops.append(
-            SafetyStop(
-                f"its folder was made anew and lacks {len(paired)} of its {known} messages; nothing was deleted at the server",
-                hint=f"to download them again: fetchmail-py sync {self.account.name} --fresh; "
-                "if they are to be deleted: --allow-mass-delete",
-                mailbox=printable(box.name),
-            )
-        )
-
-    def _may_be_made(self, box: Box) -> bool:
-        """Whether what is missing of a mailbox's directory may be made, so that it can be read now."""
-        row, maildir, state = box.row, box.maildir, self.home.state
-        known = state.count_present(row.id)
-        if box.new or (not known and row.inode is None):
-            if maildir.has_a_part() and not self.options.dry_run:
-                self.home.begin_effects()
-                maildir.create()
-            return maildir.exists()
-        if self.options.fresh:
-            state.forget(row.id, list(state.pairs(row.id)))
-            row.highestmodseq, row.settled, row.signature, row.inode = 0, False, None, None
-            state.save_mailbox(row)
-            if maildir.has_a_part() and not self.options.dry_run:
-                self.home.begin_effects()
-                maildir.create()
-            return maildir.exists()
-        if maildir.has_a_part() and local.part_has_all(self.home, box):
-            # Some tools leave empty directories out when they copy: new/ is missing, and cur/ has everything.
-            if not self.options.dry_run:
-                self.home.begin_effects()
-                maildir.create()
-            return maildir.exists()
-        box.vanished = True
-        if maildir.has_a_part():
-            self.report.stops.append(
-                SafetyStop(
-                    f"half of its folder is missing: of new/ and cur/ there is only one; it had {known} messages",
-                    hint=f"restore {maildir.path}; or download it again: fetchmail-py sync {self.account.name} --fresh",
-                    mailbox=printable(box.name),
-                )
-            )
-            return False
-        self.note(
-            f"{printable(box.name)}: its folder is gone here; nothing is deleted at the server, and the mailbox is left alone "
-            "(--fresh downloads it again)"
-        )
-        # Its messages may lie in another mailbox now.
-        box.pairs = state.pairs(row.id)
-        box.here = twoway.Here(missing=frozenset(box.pairs))
-        return False
-
-    def looked_here(self, boxes: list[Box]) -> None:
-        """A file moved while we read may have been seen in neither place: what has changed meanwhile is read again."""
-        if not any(box.here is not None and box.here.missing and not box.vanished for box in boxes):
-            return
-        for box in boxes:
-            if box.vanished or not box.maildir.exists():
-                continue
-            if box.here is None and not box.row.settled and not box.new:
-                # Something was left undone there: what is missing elsewhere may be what it was about.
-                local.look(self.home, box, contents=False)
-                continue
-            seen = box.signature or (None if box.row.signature is None else Signature(*box.row.signature))
-            if seen is None or box.maildir.signature()[:2] != seen[:2]:
-                box.pairs = {}
-                local.look(self.home, box, contents=False)
-
-    def unchanged(self, box: Box) -> bool:
-        """What is yet to be made at the server cannot be looked at there."""
-        return box.name in self._not_there or super().unchanged(box)
 
     def renumbered(self, box: Box) -> None:
         """What was seen here was seen under the old numbers."""
@@ -433,7 +226,8 @@ class TwoWayRun(ImapRun):
             known=state.count_present(row.id),
             retry=self.still_there(box),
             exempt=bool(box.remote.attributes & EXEMPT),
-            trusted=self.home.trusted and not box.another_folder,
+            trusted=self.home.trusted,
+            witness=not box.another_folder,
             expunge=self.account.expunge,
         )
         delta.read_only = row.read_only
