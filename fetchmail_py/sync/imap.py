@@ -448,6 +448,8 @@ class ImapRun:
         ]
         for message in unpaired:
             box.unpaired.setdefault(message.sha256, []).append(message.uid)
+        for digest, uid in rebuild.digests_without_additions(box, unpaired):
+            box.unpaired.setdefault(digest, []).append(uid)
         found = _identified(session, box)
         box.unidentified.update(box.delta.new)
         sizes: dict[Uid, int] = {}

@@ -441,10 +441,13 @@ class Execution:
     def _known_by_content(self, box: Box, message: Fetched) -> bool:
         """Whether the message is one that lies here without a UID: then the download is dropped and that one gets it."""
         uids = box.unpaired.get(message.delivered.sha256) if box.unpaired else None
-        if not uids:
+        before = None
+        while uids and before is None:
+            # A row has several digests where another program may have added to it: it may be taken already.
+            old = uids.pop(0)
+            before = self._state.pairs_of(box.row.id, [old]).get(old)
+        if before is None:
             return False
-        old = uids.pop(0)
-        before = self._state.pairs_of(box.row.id, [old])[old]
         MaildirSink(box.maildir).discard(message.delivered)
         flags = message.flags or NO_FLAGS
         self._state.rebind(box.row.id, old, box.row.id, message.uid, flags)

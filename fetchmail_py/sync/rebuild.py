@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 
 from fetchmail_py.identity import NO_IDENTITY, header_end
 from fetchmail_py.model import Delivered, LineEnds, MessageKey, Stage, Uid
@@ -75,21 +77,62 @@ def with_additions(box: Box, messages: Sequence[KnownMessage]) -> list[LocalCand
 
 def sizes_without_additions(head: bytes, wire_size: int) -> tuple[int, ...]:
     """The sizes on the wire that a message may have had, from its header with LF line ends."""
-    sizes: set[int] = set()
-    by_name: dict[bytes, int] = {}
-    leading = 0
-    in_front = True
-    header = head[: header_end(head)] + b"\n"
-    for field in re.split(rb"\n(?![ \t])", header.removesuffix(b"\n")):
-        name = field.partition(b":")[0].strip().lower()
-        octets = len(field) + field.count(b"\n") + 2
-        in_front = in_front and name in _ADDED
-        if in_front:
-            leading += octets
-            sizes.add(wire_size - leading)
-        if name in _ADDED and name != b"received":
-            by_name[name] = by_name.get(name, 0) + octets
-    sizes.update(wire_size - octets for octets in by_name.values())
-    if by_name:
-        sizes.add(wire_size - sum(by_name.values()))
+    fields = _fields(head[: header_end(head)])
+    sizes = {wire_size - sum(len(fields[at]) + fields[at].count(b"\n") + 2 for at in added) for added in _additions(fields)}
     return tuple(sorted(size for size in sizes if size > 0))
+
+
+def digests_without_additions(box: Box, messages: Sequence[KnownMessage]) -> Iterator[tuple[bytes, Uid]]:
+    """The digests that messages have without what another program may have added, where only the whole content can tell.
+
+    The server's copy of such a message is then known when it comes in.
+    """
+    files = box.files if box.files is not None else box.maildir.scan() if messages else {}
+    for message in messages:
+        file = files.get(message.key)
+        if file is not None and message.identity == NO_IDENTITY:
+            with contextlib.suppress(FileNotFoundError):
+                for digest in _digests(box.maildir.path_of(file)):
+                    yield digest, message.uid
+
+
+def _digests(path: str) -> Iterable[bytes]:
+    head = content.head(path)
+    end = header_end(head)
+    fields = _fields(head[:end])
+    # The rest of the message is read once, whatever the number of headers it may have had.
+    digests = [
+        sha256(b"".join(field + b"\n" for at, field in enumerate(fields) if at not in added)) for added in _additions(fields)
+    ]
+    if digests:
+        skip = end + 1
+        for chunk in content.read_wire(path, LineEnds.AS_RECEIVED):
+            if b"\r" in chunk[:skip]:
+                return ()  # as received, and not in the form that the server's copy would be stored in
+            for digest in digests:
+                digest.update(chunk[skip:])
+            skip = max(0, skip - len(chunk))
+    return {digest.digest() for digest in digests}
+
+
+def _fields(header: bytes) -> list[bytes]:
+    """Each field with its continuation lines, without the last line end."""
+    return re.split(rb"\n(?![ \t])", header.removesuffix(b"\n"))
+
+
+def _additions(fields: Sequence[bytes]) -> set[frozenset[int]]:
+    """Which fields another program may have added, by their places: those in front, all of one name, all of any name."""
+    names = [field.partition(b":")[0].strip().lower() for field in fields]
+    found: set[frozenset[int]] = set()
+    for count, name in enumerate(names, start=1):
+        if name not in _ADDED:
+            break
+        found.add(frozenset(range(count)))
+    by_name: dict[bytes, set[int]] = {}
+    for at, name in enumerate(names):
+        if name in _ADDED and name != b"received":
+            by_name.setdefault(name, set()).add(at)
+    found.update(frozenset(places) for places in by_name.values())
+    if by_name:
+        found.add(frozenset().union(*by_name.values()))
+    return found
