@@ -63,7 +63,7 @@ def plan_maildrop(
             by_content.append(entry)
             continue
         known = by_uidl.get(entry.uidl, [])
-        same = [row for row in known if entry.size in {row.listed_size, row.wire_size} or not entry.size]
+        same = [row for row in known if entry.size in _sizes(row) or not entry.size]
         if same and same[0].stage == Stage.DELETING:
             # Told to be deleted, and listed again: either it was not, or the server has given its UIDL to another message
             # (RFC 1939 allows that). The header tells; else the content.
@@ -80,7 +80,7 @@ def plan_maildrop(
         else:
             unsure.append(entry)
     unlisted = [row for row in rows if row.id not in listed and row.id not in doubtful]
-    sizes = {size for row in (*unlisted, *doubtful.values()) for size in (row.listed_size, row.wire_size)}
+    sizes = {size for row in (*unlisted, *doubtful.values()) for size in _sizes(row)}
     doubted = {row.uidl for row in doubtful.values()}
     ask = [entry for entry in unsure if entry.size in sizes or entry.uidl in doubted]
     asked = {entry.number for entry in ask}
@@ -89,13 +89,19 @@ def plan_maildrop(
     forget: list[StoredMessage] = []
     ask_sizes = {entry.size for entry in ask}
     for row in unlisted:
-        if by_content or row.listed_size in ask_sizes or row.wire_size in ask_sizes:
+        if by_content or not ask_sizes.isdisjoint(_sizes(row)):
             candidates.append(row)
         else:
             forget.append(row)
     return MaildropPlan(
         tuple(retrieve), tuple(delete), tuple(kept), tuple(ask), tuple(candidates), tuple(by_content), tuple(forget)
     )
+
+
+def _sizes(row: StoredMessage) -> set[int]:
+    """The sizes with which a message may be listed. Dovecot leaves out the line end that it adds where a message has none at its
+    end; after a lost state, only the file tells how many octets there were."""
+    return {row.listed_size, row.wire_size, row.wire_size - 2}
 
 
 def _is_due(row: StoredMessage, keep: float | None, now: float) -> bool:
@@ -120,7 +126,7 @@ def recognise(
     fetch: list[MaildropEntry] = []
     for entry, identity in asked:
         rows = free.get(identity, []) if identity != no_identity else []
-        match = next((row for row in rows if entry.size in {row.listed_size, row.wire_size}), None)
+        match = next((row for row in rows if entry.size in _sizes(row)), None)
         if match is None:
             fetch.append(entry)
         else:

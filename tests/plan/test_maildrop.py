@@ -57,6 +57,9 @@ CASES: dict[str, tuple[list[MaildropEntry], list[StoredMessage], dict[str, list[
     "stored, and the size was right only on the wire": (
         [entry(1, b"x", 104)], [row(7, b"x", 100, wire_size=104)], {"delete": [(1, 7)]},
     ),
+    "without a line end at its end: listed without the one that is added": (
+        [entry(1, b"x", 102)], [row(7, None, 100, wire_size=104)], {"ask": [1], "candidates": [7]},
+    ),
     "the server tells no size": ([entry(1, b"x", 0)], [row(7, b"x")], {"delete": [(1, 7)]}),
     "no longer listed": ([entry(1, b"x", 50)], [row(7, b"y")], {"retrieve": [1], "forget": [7]}),
     "an arrival under way was never stored": ([entry(1, b"x")], [row(7, b"x", stage=Stage.ARRIVING)], {"retrieve": [1]}),
