@@ -281,6 +281,11 @@ class Home:
         if before is None or self.dry_run:
             return
         old, new = f"{self.root}/{before}", f"{self.root}/{row.path}"
+        if not os.path.isdir(old) and not self.maildir(row).has_a_part():
+            # It was renamed here too, with what it lies in: where it is now is found by looking, as for any folder.
+            self.state.put(f"renaming:{row.id}", None)
+            self.commit()
+            return
         changed = make_directories(new)
         for name in ("tmp", "new", "cur", "dovecot-keywords", "maildirfolder"):
             if os.path.lexists(f"{old}/{name}"):
@@ -290,7 +295,8 @@ class Home:
                     raise StoreError.from_os_error(error, "renaming the mailbox", f"{old}/{name}") from error
         with contextlib.suppress(OSError):
             os.rmdir(old)  # other mailboxes may lie below it
-        self.barrier.created((*changed, new, os.path.dirname(old)))
+        above = os.path.dirname(old)
+        self.barrier.created((*changed, new, *([above] if os.path.isdir(above) else ())))
         self.barrier.directories(())
         self.state.put(f"renaming:{row.id}", None)
         self.commit()
@@ -337,11 +343,13 @@ class Home:
             return
         if clean and self.had_effects:
             self.state.put("unclean", None)
-        if clean and self.covers_all:
+        agreed = clean and self.covers_all
+        if agreed:
             self.state.put("distrust", None)
         self.state.commit()
         stale = self._remembered is None or time.time() - self._remembered.last_seen > REMEMBER_EVERY
-        if self.had_effects or stale:
+        # What could not be trusted has been compared with everything there is: from now on, this is the state of the last run.
+        if self.had_effects or stale or (agreed and not self.trusted):
             self.remember()
 
     def close(self) -> None:

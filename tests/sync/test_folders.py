@@ -95,6 +95,20 @@ class TestRenamedAndMadeAgain:
         assert len(account.files("Old")) == 6
 
 
+def test_renamed_there_while_the_folder_above_is_renamed_here(tmp_path: Path) -> None:
+    """The directory that should follow the mailbox is gone with the one it lay in: no run may get stuck over it."""
+    store = filled("A", "A/B")
+    with world(tmp_path, store, ImapServer(store), mode="disconnected") as found:
+        found.sync()
+        store.rename("A/B", "M")
+        (found.maildir / "A").rename(found.maildir / "N")
+        before = Counter(data for name in store.mailboxes for data in store.contents(name).values())
+        for _ in range(3):
+            found.sync()
+        assert Counter(data for name in store.mailboxes for data in store.contents(name).values()) == before
+        assert_equal(found)
+
+
 class TestAMailboxThatIsNoLongerThere:
     @pytest.mark.parametrize("renamed", [False, True])
     def test_what_is_moved_into_its_folder_stays_at_the_server(self, account: World, *, renamed: bool) -> None:

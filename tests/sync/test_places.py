@@ -84,6 +84,13 @@ class TestState:
         account.store.append(b"Subject: after\r\n\r\n")
         assert account.sync().downloaded == 1
 
+    def test_a_lost_state_is_trusted_again_once_all_has_been_compared(self, account: World) -> None:
+        """Also where that run found nothing to do: state and memory must not stay apart for ever."""
+        account.sync()
+        (account.maildir / FILE_NAME).unlink()
+        assert account.sync().downloaded == 0
+        assert account.sync().notices == []
+
     def test_older_than_the_last_run_deletes_nothing(self, account: World) -> None:
         account.sync()
         shutil.copy(account.maildir / FILE_NAME, account.root / "older")
