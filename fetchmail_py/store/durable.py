@@ -191,10 +191,12 @@ def make_directories(path: str) -> list[str]:
         if os.path.isdir(path):
             return changed
         raise StoreError(f"not a directory: {path}", path=path, errno=errno.ENOTDIR) from None
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         parent = os.path.dirname(path.rstrip("/"))
         if not parent:
             raise StoreError(f"no such directory: {path}", path=path, errno=errno.ENOENT) from None
+        if os.path.isdir(parent):  # as in /proc: nothing that we could make is missing
+            raise StoreError.from_os_error(error, "making the directory", path) from error
         changed = make_directories(parent)
         return changed + make_directories(path)
     except OSError as error:

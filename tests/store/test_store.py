@@ -320,3 +320,9 @@ class TestMemory:
         (tmp_path / "fetchmail-py").mkdir()
         (tmp_path / "fetchmail-py" / "work.json").write_bytes(data)
         assert memory.load("work") == (None, True)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a file system in which nothing can be made")
+def test_a_directory_that_cannot_be_made_is_an_error() -> None:
+    with pytest.raises(StoreError):
+        durable.make_directories("/proc/none/below")
