@@ -155,7 +155,7 @@ class Console:
                 self.err(f"{report.account}: nothing to do")
         elif self.talkative and (report.failure is None or report.downloaded):
             self.err(summary_line(report))
-            self._arrivals(report.arrivals)
+            self._arrivals(report.arrivals, report.downloaded)
         if silent:
             return
         if report.error is not None:
@@ -169,8 +169,8 @@ class Console:
                 report.account,
             )
 
-    def _arrivals(self, arrivals: list[Arrival]) -> None:
-        """The newest messages by name, newest first."""
+    def _arrivals(self, arrivals: list[Arrival], total: int) -> None:
+        """The newest messages by name, newest first, and how many of the `total` there were besides: not all are remembered."""
         if not arrivals:
             return
         from rich.cells import cell_len  # noqa: PLC0415
@@ -188,8 +188,8 @@ class Console:
             sender = _fit(safe(summary.sender) or "(no sender)", 24)
             subject = safe(summary.subject) or "(no subject)"
             self.err(f"  {sender}  {_fit(subject, max(10, width - 42 - place))}{tail}")
-        if len(arrivals) > len(shown):
-            self.err(f"  … and {len(arrivals) - len(shown):,} more")
+        if total > len(shown):
+            self.err(f"  … and {total - len(shown):,} more")
 
     def check_line(self, account: str, line: CheckLine) -> None:
         """One line of `check`, as soon as it is known."""

@@ -119,6 +119,14 @@ def test_json_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(out) == {"name": "\u202eü\x9b\udcff"}
 
 
+def test_what_is_not_remembered_is_counted_all_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(b"Subject: hello\n\n")
+    console = Console(verbose=True, quiet=False, as_json=False)
+    report = Report("test", downloaded=5726, arrivals=[Arrival("INBOX", str(tmp_path / "m"), 16)])
+    console.report(report, dry_run=False, silent=False)
+    assert "… and 5,725 more" in capsys.readouterr().err
+
+
 def test_a_terminal_sees_bars_a_summary_and_the_newest_arrivals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     arrivals = []
