@@ -95,6 +95,19 @@ def open_for_changes(session: ImapSession, mailbox: MailboxName, uidvalidity: in
     return Opened(opened, None)
 
 
+def open_to_read(session: ImapSession, mailbox: MailboxName, uidvalidity: int) -> bool:
+    """EXAMINE, unless the mailbox is selected already; False where it is not what it was. Raises ServerRefused."""
+    if session.selected == mailbox:
+        return True
+    opened = read_select(session, select_command(session, mailbox, read_only=True), mailbox)
+    if isinstance(opened, ServerRefused):
+        raise opened
+    if opened.uidvalidity != uidvalidity:
+        session.selected = None
+        return False
+    return True
+
+
 def has_uidplus(session: ImapSession) -> bool:
     """Whether UID EXPUNGE, APPENDUID and COPYUID are there."""
     return bool(session.capabilities & {"UIDPLUS", "IMAP4REV2"})
@@ -418,5 +431,5 @@ def my_rights(session: ImapSession, names: Iterable[MailboxName]) -> Mapping[Mai
 
 __all__ = [
     "Appended", "Copied", "Deleted", "FlagStore", "Opened", "Upload", "append", "copy", "create", "date_time",
-    "delete", "has_uidplus", "move", "my_rights", "open_for_changes", "present", "rename", "store_flags",
+    "delete", "has_uidplus", "move", "my_rights", "open_for_changes", "open_to_read", "present", "rename", "store_flags",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 
-from fetchmail_py.errors import FetchmailError, ProtocolError, SafetyStop, ServerRefused
+from fetchmail_py.errors import FetchmailError, ProtocolError, SafetyStop, ServerBusy, ServerRefused
 from fetchmail_py.identity import NO_IDENTITY, identity
 from fetchmail_py.model import NO_FLAGS, Coverage, Flags, Look, MailboxName, MessageKey, Pair, RemoteMailbox, Stage, Uid, UidSet
 from fetchmail_py.plan import guard, oneway, snapshot
@@ -38,6 +38,8 @@ MOVES_AMONG = 10
 """A gone message is looked for among new ones only while these are at most so many times as many (and 1,000 in any case)."""
 
 EXEMPT = {"\\trash", "\\junk"}
+_MEANWHILE = {"EXPUNGEISSUED", "NONEXISTENT", "TRYCREATE"}
+"""Refusals that tell of another client at work (RFC 5530)."""
 INBOX = MailboxName("INBOX")
 AHEAD_FROM = 0.020
 """Seconds of round trip from which a look at INBOX goes with the first question, and what follows is compressed."""
@@ -75,6 +77,9 @@ class ImapRun:
         """Mailboxes whose UIDVALIDITY has changed while this run was at work on them."""
         self.again = False
         """What was done is not yet seen on both sides: another look, another plan."""
+        self.rounds_left = 0
+        self.once: set[tuple[str, int, int]] = set()
+        """What this run has done, told or begun to wait for, and does not do twice: what it is, mailbox, UID."""
 
     def run(self) -> None:
         """Does it. Raises FetchmailError for what stops the account; what stops one mailbox ends up in the report."""
@@ -83,7 +88,7 @@ class ImapRun:
             self.home.state.put("mechanism", session.mechanism)  # for the next login
         remove = self.stop.add_waker(session.abort)
         try:
-            for _ in range(ROUNDS):
+            for self.rounds_left in reversed(range(ROUNDS)):
                 self.again = False
                 self._round(session)
                 if not self.again or self.options.dry_run or self.options.adopt:
@@ -164,7 +169,15 @@ class ImapRun:
         )
 
     def fail(self, box: Box, error: FetchmailError) -> None:
-        """A mailbox that could not be dealt with: the others go on, the account has failed."""
+        """A mailbox that could not be dealt with: the others go on, the account has failed.
+
+        What somebody else has removed or renamed meanwhile is no failure before the last look has met it too.
+        """
+        if isinstance(error, ServerRefused) and error.code in _MEANWHILE and box.row.uidvalidity:
+            if self.rounds_left and not self.options.dry_run and not self.options.adopt:
+                box.unfinished = self.again = True
+                return
+            error = ServerBusy(error.command, error.status, error.text, code=error.code)
         error.mailbox = printable(box.name)
         box.row.last_error = error.detail
         box.unfinished = True

@@ -123,7 +123,7 @@ class Execution:
 
     def _create(self, box: Box) -> None:
         subfolder = self.run_of.account.layout == "maildir++" and bool(box.row.path)
-        if not box.maildir.exists() or box.new:
+        if not box.maildir.exists() or not os.path.isdir(box.maildir.tmp) or box.new:
             box.maildir.create(subfolder=subfolder)
         if box.look is not None:
             box.row.uidvalidity = box.look.uidvalidity

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fetchmail_py.errors import ServerBusy, ServerRefused
 from fetchmail_py.model import DELETED, FLAG_TO_LETTER, NO_FLAGS, Flags, LineEnds, MailboxName, MessageKey, Pair, Stage, Uid
-from fetchmail_py.plan import push
+from fetchmail_py.plan import push, twoway
 from fetchmail_py.plan.actions import Action
 from fetchmail_py.session import imap_store
 from fetchmail_py.store import content
@@ -209,8 +209,9 @@ class Push:
 
     def _copy(self, action: push.CopyRemote) -> None:
         source, target = self._boxes[action.mailbox], self._boxes[action.to]
-        if not self._open(source):
+        if not imap_store.open_to_read(self._session, source.name, source.uidvalidity):
             _undone(source, target)
+            self._run.again = True
             return
         self._home.commit()
         uids = list(dict.fromkeys(action.uids))
@@ -228,8 +229,11 @@ class Push:
             if uid not in base:
                 self._run.again = target.unfinished = True  # its row has gone: it goes up
                 continue
-            there = base[uid].flags
-            flags = frozenset(mine.flags & FLAG_TO_LETTER.keys()) | frozenset(there - FLAG_TO_LETTER.keys())
+            before = base[uid].flags
+            changed = source.snapshot.changed.get(uid) if source.snapshot is not None else None
+            there = before if changed is None else changed.flags
+            here = frozenset(mine.flags & FLAG_TO_LETTER.keys()) | frozenset(before - FLAG_TO_LETTER.keys())
+            flags = twoway.merge(before, here, there)
             if known and new is None:
                 self._run.again = True  # the original was gone before it could be copied: it goes up
                 continue
@@ -258,6 +262,11 @@ class Push:
         for action in actions:
             if isinstance(action, push.UploadAgain):
                 box = self._boxes[action.mailbox]
+                if ("raised", box.row.id, action.uid) not in self._run.once:
+                    # It may have been moved to where we had looked already: a second look tells.
+                    self._run.once.add(("raised", box.row.id, action.uid))
+                    box.unfinished = self._run.again = True
+                    continue
                 rows[action.mailbox] += self._state.unpair(box.row.id, [action.uid], Stage.NEW).values()
             elif isinstance(action, push.Upload):
                 rows[action.mailbox] += action.rows

@@ -33,10 +33,12 @@ class TwoWayRun(TwoWayPlaces):
     _tentative: list[tuple[twoway.LocalMove, Uid]]
     """Files moved here whose message may have been copied at the server by a run that was cut before it could delete the
     original; with the row that each has in its new place."""
+    _coming_back: set[tuple[MailboxName, Uid]]
+    """Files moved here out of a mailbox in which nothing may be changed: they were copied."""
 
     def places(self, session: ImapSession, listed: Sequence[RemoteMailbox], boxes: list[Box]) -> list[Action]:
         """A new look: nothing is known of moves yet."""
-        self._local_moves, self._orphans, self._tentative = [], {}, []
+        self._local_moves, self._orphans, self._tentative, self._coming_back = [], {}, [], set()
         return super().places(session, listed, boxes)
 
     # -- looking -----------------------------------------------------------------------------------------------------
@@ -63,9 +65,21 @@ class TwoWayRun(TwoWayPlaces):
         for move in moves:
             source, target = by_name[move.source.mailbox], by_name[move.file.mailbox]
             pair = move.source.pair
+            if source is target:
+                self._renamed(source, pair, move.file)
+                continue
+            if pair.uid < 0:
+                # Sent, and moved on before it was recognised where it was sent to. Once it is, the server's copy follows.
+                self._without(source, [pair.uid])
+                staying.add((move.file.mailbox, move.file.key))
+                source.unfinished = target.unfinished = target.touched = source.touched = self.again = True
+                continue
+            if source.row.read_only and not target.row.read_only and not target.vanished:
+                self._coming_back.add((source.name, pair.uid))  # a copy: the server's stays where it is, and so comes back
             if source.row.read_only or target.row.read_only or target.vanished:
                 if target.row.read_only or target.vanished:
                     self._stays(source, pair.uid)
+                    staying.add((move.file.mailbox, move.file.key))  # without a row, it is found to be this one in the next run too
                 continue
             file = move.file._replace(flags=_flags_of_moved(move.file.flags, pair.flags))
             move = twoway.LocalMove(move.source, file)  # noqa: PLW2901
@@ -101,7 +115,7 @@ class TwoWayRun(TwoWayPlaces):
         assert box.here is not None
         for uid in box.here.missing:
             pair = box.pairs[uid]
-            if uid > 0 and pair.stage == Stage.PAIRED:
+            if pair.stage == Stage.PAIRED or (uid < 0 and pair.stage in {Stage.SENT, Stage.KEPT}):
                 known = self.home.state.known_message(box.row.id, uid)
                 if known is not None:
                     yield twoway.Missing(box.name, pair, known.size, known.sha256)
@@ -156,7 +170,24 @@ class TwoWayRun(TwoWayPlaces):
                     read[box.name, key] = seen
                     digest = seen[0].sha256
                 found.append(twoway.NewFile(box.name, key, flags, size, digest))
-        return found
+        # A new name in the same mailbox is likelier than a move to another one, where there are both.
+        at_home = {(entry.mailbox, entry.sha256) for entry in missing}
+        return sorted(found, key=lambda file: (file.mailbox, file.sha256) not in at_home)
+
+    def _renamed(self, box: Box, pair: Pair, file: twoway.NewFile) -> None:
+        """The file has another name in the same mailbox, and perhaps other flags: the server does not know of names."""
+        assert box.here is not None
+        self.home.state.set_key(box.row.id, pair.uid, file.key)
+        del box.strangers[file.key]
+        flags, pair = file.flags, pair._replace(key=file.key)
+        box.pairs[pair.uid] = pair
+        box.here = box.here._replace(missing=box.here.missing - {pair.uid})
+        if flags == pair.flags:
+            return
+        if pair.uid < 0:
+            self.home.state.set_flags(box.row.id, [(pair.uid, flags)])
+        else:
+            box.here = box.here._replace(flags={**box.here.flags, pair.uid: flags})
 
     def _stays(self, box: Box, uid: Uid) -> None:
         """The file was moved out of our reach: that is no deletion, and the next run has to look for it again."""
@@ -168,7 +199,7 @@ class TwoWayRun(TwoWayPlaces):
         assert box.here is not None
         box.here = box.here._replace(missing=box.here.missing - set(uids))
         for uid in uids:
-            if box.snapshot is None or uid not in box.snapshot.changed:
+            if box.snapshot is None or (uid not in box.snapshot.changed and uid not in box.snapshot.gone):
                 box.pairs.pop(uid, None)
 
     def _register(
@@ -231,6 +262,10 @@ class TwoWayRun(TwoWayPlaces):
             expunge=self.account.expunge,
         )
         delta.read_only = row.read_only
+        back = [pair for pair in delta.removed if (box.name, pair.uid) in self._coming_back]
+        if back:
+            delta.removed = [pair for pair in delta.removed if pair not in back]
+            delta.new = sorted({*delta.new, *(pair.uid for pair in back)}, reverse=True)
         delta.storable = storable_flags(row.permanent_flags)
         box.delta = delta
 

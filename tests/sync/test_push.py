@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from fetchmail_py.errors import ExitStatus
 from tests.servers.base import Connection
 from tests.servers.imap import ALL, BARE, ImapServer
 from tests.servers.mailbox import Store
 from tests.sync.test_folders import filled
-from tests.sync.test_twoway import a_file, assert_equal, done
+from tests.sync.test_twoway import a_file, add_file, assert_equal, done, flag
 from tests.sync.world import World, world
 
 
@@ -150,3 +151,136 @@ class TestACopyAndAMove:
         account.run()  # what was set aside meanwhile is there now
         assert_equal(account)
         assert len(account.store.contents("B")) == 9
+
+    def test_copied_while_its_flags_change_at_the_server(self, account: World) -> None:
+        path = a_file(account, "A")
+        account.store.set_flags(uid_of(account, path, "A"), ["\\Flagged"], "A")
+        shutil.copy(path, account.maildir / "B/cur/1700000009.copy.host:2,S")
+        account.sync()
+        account.sync() if at_moving(account) == "UID COPY" else None
+        assert_equal(account)
+
+
+class TestMovedOn:
+    """Files that go on to another mailbox before the server's copy of them is known by its UID."""
+
+    def test_during_the_upload(self, account: World) -> None:
+        path = add_file(account, b"Subject: x\nMessage-ID: <x@y>\n\nx\n", mailbox="A")
+        seen = meanwhile(account, "APPEND", lambda: moved(path, "B"))
+        account.sync()
+        account.server.faults.hook = None
+        assert seen
+        assert sum(line.startswith("APPEND") for line in account.commands) == 1
+        account.sync()
+        account.sync()
+        assert_equal(account)
+        assert (len(account.store.contents("A")), len(account.store.contents("B"))) == (6, 7)
+
+    def test_during_the_move(self, account: World) -> None:
+        path = moved(a_file(account, "A"), "B")
+        seen = meanwhile(account, at_moving(account), lambda: moved(path, "C"))
+        account.sync()
+        account.server.faults.hook = None
+        assert seen
+        report = account.sync()
+        assert (report.downloaded, report.uploaded) == (0, 0)
+        account.sync()
+        assert_equal(account)
+        assert [len(account.files(name)) for name in ("A", "B", "C")] == [5, 6, 7]
+
+    def test_behind_an_upload_whose_answer_never_came(self, account: World) -> None:
+        path = add_file(account, b"Subject: x\nMessage-ID: <x@y>\n\nx\n", mailbox="A")
+
+        def hook(line: str, connection: Connection) -> bytes | None:
+            if line.startswith("APPEND"):
+                account.store.append(b"Subject: x\r\nMessage-ID: <x@y>\r\n\r\nx\r\n", "A", ["\\Seen"])
+                connection.close()
+                return b""
+            return None
+
+        account.server.faults.hook = hook
+        assert account.run().failure is not None
+        account.server.faults.hook = None
+        account.server.log.clear()
+        moved(path, "B")
+        account.sync()
+        assert not any(line.startswith("APPEND") for line in account.commands)
+        account.sync()
+        assert_equal(account)
+        assert (len(account.store.contents("A")), len(account.store.contents("B"))) == (6, 7)
+
+    @pytest.mark.parametrize("renamed", [False, True])
+    def test_after_a_new_uidvalidity(self, account: World, *, renamed: bool) -> None:
+        path = moved(a_file(account, "A"), "B")
+        if renamed:
+            path.rename(path.parent / "1700000009.other.name:2,S")
+        account.store.new_uidvalidity("A")
+        report = account.sync()
+        assert (report.downloaded, report.uploaded) == (0, 0)
+        account.sync()
+        assert_equal(account)
+        assert [len(account.files(name)) for name in ("A", "B")] == [5, 7]
+
+
+class TestRenamedInItsMailbox:
+    @pytest.mark.parametrize("letters", ["S", "", "FS"])
+    @pytest.mark.parametrize("marked", [False, True])
+    def test_the_server_does_not_know_of_names(self, account: World, letters: str, *, marked: bool) -> None:
+        path = a_file(account, "A")
+        uid = uid_of(account, path, "A")
+        path.rename(account.maildir / "A/cur" / f"1700000009.other.name:2,{letters}")
+        if marked:
+            account.store.set_flags(uid, ["\\Deleted"], "A")
+        account.server.log.clear()
+        report = account.sync()
+        assert (report.downloaded, report.uploaded, report.moved_remote, report.deleted_remote) == (0, 0, 0, 0)
+        assert not any(line.startswith(("UID MOVE", "UID COPY", "EXPUNGE", "UID EXPUNGE")) for line in account.commands)
+        assert uid in account.store.contents("A")
+        assert_equal(account)
+        assert len(account.files("A")) == 6
+
+    def test_and_gone_at_the_server(self, account: World) -> None:
+        path = a_file(account, "A")
+        uid = uid_of(account, path, "A")
+        path.rename(account.maildir / "A/cur/1700000009.other.name:2,S")
+        account.store.expunge([uid], "A")
+        assert done(account.sync()) == {"deleted_local": 1}
+        assert_equal(account)
+
+
+class TestMeanwhileAtTheServer:
+    def test_moved_between_the_looks(self, account: World) -> None:
+        """Flagged here: it is not uploaded again where the message is found elsewhere."""
+        path = a_file(account, "B")
+        uid = uid_of(account, path, "B")
+        flag(path, "F")
+        account.store.append(b"Subject: new\r\n\r\n", "B")  # so that it is looked at
+        seen = meanwhile(account, 'EXAMINE "B"', lambda: account.store.move(uid, "B", "A"))
+        account.sync()
+        account.server.faults.hook = None
+        assert seen
+        account.sync()
+        assert_equal(account)
+        assert set(everything(account).values()) == {1}
+
+    def test_a_mailbox_is_renamed(self, account: World) -> None:
+        path = a_file(account, "B")
+        flag(path, "F")
+        seen = meanwhile(account, 'SELECT "B"', lambda: account.store.rename("B", "Bee"))
+        account.sync()
+        account.server.faults.hook = None
+        assert seen
+        assert_equal(account)
+        assert set(account.store.mailboxes) == {"INBOX", "A", "Bee", "C"}
+
+    def test_it_never_gets_better(self, account: World) -> None:
+        moved(a_file(account, "A"), "B")
+        refuse(account, "NO [EXPUNGEISSUED] gone", lambda line: line.startswith(at_moving(account)))
+        assert account.run().exit_status is ExitStatus.TRY_AGAIN
+
+
+def test_without_tmp(account: World) -> None:
+    shutil.rmtree(account.maildir / "A/tmp")
+    account.store.append(b"Subject: new\r\n\r\n", "A")
+    assert done(account.sync()) == {"downloaded": 1}
+    assert_equal(account)
