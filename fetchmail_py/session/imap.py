@@ -20,7 +20,8 @@ from fetchmail_py.errors import (
     TlsError,
 )
 from fetchmail_py.model import MailboxName
-from fetchmail_py.session.login import LOGIN_COMMAND, Login, choose, credentials, hide, start
+from fetchmail_py.session.login import LOGIN_COMMAND, Login, choose, credentials, start
+from fetchmail_py.session.redactor import Redactor
 from fetchmail_py.session.transport import Endpoint, Transport
 from fetchmail_py.wire import imap_command
 from fetchmail_py.wire.imap_response import (
@@ -58,6 +59,14 @@ SEND_AT_ONCE = 65536
 """Octets that are put together before they are sent."""
 
 _BUSY_CODES = {"UNAVAILABLE", "INUSE", "LIMIT", "THROTTLED", "SERVERBUG"}
+_KNOWN_CODES = {
+    *_BUSY_CODES, "ALERT", "ALREADYEXISTS", "APPENDUID", "AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "BADCHARSET",
+    "CANNOT", "CAPABILITY", "CLIENTBUG", "CLOSED", "COMPRESSIONACTIVE", "CONTACTADMIN", "COPYUID", "CORRUPTION", "EXPIRED",
+    "EXPUNGEISSUED", "HASCHILDREN", "HIGHESTMODSEQ", "MAILBOXID", "MODIFIED", "NOMODSEQ", "NONEXISTENT", "NOPERM", "NOTSAVED",
+    "OVERQUOTA", "PARSE", "PERMANENTFLAGS", "PRIVACYREQUIRED", "READ-ONLY", "READ-WRITE", "TRYCREATE", "UIDNEXT", "UIDNOTSTICKY",
+    "UIDVALIDITY", "UNKNOWN-CTE", "UNSEEN",
+}  # fmt: skip
+"""Response codes that a password cannot be taken for (RFC 9051, 7.1, and extensions): what they say is acted upon."""
 _LOGIN_CODES = {"AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED", "PRIVACYREQUIRED", "CONTACTADMIN"}
 
 
@@ -151,7 +160,7 @@ class ImapSession:
         """What came while a literal waited for the server's word, with its octets: it is yet to be read, by whom it concerns."""
         self._early_octets = 0
         self._capabilities_fresh = False
-        self._secrets: list[str] = []
+        self._redactor = Redactor()
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -233,14 +242,10 @@ class ImapSession:
             apop=False,
         )
         self._capabilities_fresh = False
-        self._secrets.append("" if mechanism == "EXTERNAL" else login.secret())
-        try:
+        if mechanism != "EXTERNAL":
+            self._redactor.learn(login.secret())
+        with self._redactor:
             status = self._prove(mechanism, endpoint, login)
-        except ProtocolError as error:
-            error.data = self._hide(error.data.decode("latin-1")).encode("latin-1", "replace")
-            raise
-        status = status._replace(text=self._hide(status.text))
-        self._secrets.clear()
         self.mechanism = mechanism
         if status.status != "OK":
             refused = refusal("login", status)
@@ -255,12 +260,6 @@ class ImapSession:
             return self._await(self.send(*parts, secret=True, name="LOGIN"))
         return self._authenticate(mechanism, endpoint, login)
 
-    def _hide(self, text: str) -> str:
-        """The server's words without what some servers echo."""
-        for secret in self._secrets:
-            text = hide(text, secret)
-        return text
-
     def _authenticate(self, mechanism: str, endpoint: Endpoint, login: Login) -> Status:
         exchange = start(login, mechanism, host=endpoint.host, port=endpoint.port)
         line = b"AUTHENTICATE " + mechanism.encode()
@@ -268,18 +267,18 @@ class ImapSession:
             exchange.defer_initial()
         elif exchange.initial is not None:
             line += b" " + exchange.initial
-            self._secrets.append(exchange.initial.decode("ascii"))
+            self._redactor.learn_response(exchange.initial)
         ticket = self.send(line, secret=True, name="AUTHENTICATE")
         for event in self.events(ticket):
             if isinstance(event, Continuation):
                 response = exchange.respond(event.text)
-                self._secrets.append(response.decode("ascii"))
+                self._redactor.learn_response(response)
                 self.transport.send(response + b"\r\n", secret=True)
         status = self.answer(ticket)
         if status.status == "OK":
             exchange.finish()
         elif exchange.error:
-            status = status._replace(text=f"{status.text} ({exchange.error})")
+            status = status._replace(text=self._redactor.hide(f"{status.text} ({exchange.error})"))
         return status
 
     def compress(self) -> None:
@@ -398,7 +397,8 @@ class ImapSession:
                 self._take_answer(event)
                 continue
             elif isinstance(event, Continuation):
-                raise ProtocolError("a continuation request that nothing waits for", data=event.text)
+                said = self._redactor.hide_octets(event.text)
+                raise ProtocolError("a continuation request that nothing waits for", data=said)
             elif self._was_asked(kind):
                 patience.since = None
             else:
@@ -413,7 +413,8 @@ class ImapSession:
 
     def _take_answer(self, status: Status) -> None:
         if not any(ticket.tag == status.tag for ticket in self._pending) or status.tag in self._answered:
-            raise ProtocolError("an answer to a command that was never sent", data=(status.tag or "").encode())
+            tag = self._redactor.hide_octets((status.tag or "").encode())
+            raise ProtocolError("an answer to a command that was never sent", data=tag)
         assert status.tag is not None
         self._answered[status.tag] = status
         self._note_code(status.code, status.text)
@@ -453,7 +454,7 @@ class ImapSession:
 
     def _read_event(self) -> Event:
         """The next event of the stream; raises ConnectionLost when the server goes silent or trickles."""
-        event = self._decoder.next_event()
+        event = self._decode()
         if event is not None:
             return event
         timeout = self.transport.timeout
@@ -463,7 +464,7 @@ class ImapSession:
         while True:
             data = self.transport.receive()
             self._decoder.receive_data(data)
-            event = self._decoder.next_event()
+            event = self._decode()
             if event is not None:
                 return event
             octets += len(data)
@@ -477,6 +478,21 @@ class ImapSession:
                     raise ConnectionLost("the server says nothing that has a meaning", timed_out=True)
                 since, octets, ignored = now, 0, self._decoder.ignored
 
+    def _decode(self) -> Event | None:
+        """The one place where a server's words come in, and may be shown from: whatever repeats a secret ends here."""
+        try:
+            event = self._decoder.next_event()
+        except ProtocolError as error:
+            self._redactor.clean(error)
+            raise
+        if type(event) is not Status:
+            return event
+        code = event.code
+        if code is None or code.name in _KNOWN_CODES:
+            return event._replace(text=self._redactor.hide(event.text))
+        name, text = self._redactor.words(code.name, event.text)
+        return event._replace(code=None if name is None else code._replace(name=name), text=text)
+
     def _note(self, event: Event) -> None:
         """What concerns the session as a whole, whatever command it comes with."""
         kind = type(event)
@@ -485,8 +501,7 @@ class ImapSession:
         if isinstance(event, Status):
             self._note_code(event.code, event.text)
             if event.status == "BYE":
-                said = event._replace(text=self._hide(event.text))
-                raise refusal(self._pending[0].name if self._pending else "session", said)
+                raise refusal(self._pending[0].name if self._pending else "session", event)
         elif isinstance(event, Capability):
             self.capabilities = event.names
             self._capabilities_fresh = True
@@ -508,7 +523,7 @@ class ImapSession:
             self.capabilities = frozenset(name.upper() for name in code.words())
             self._capabilities_fresh = True
         elif code.name == "ALERT":
-            self.on_alert(self._hide(text))
+            self.on_alert(text)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

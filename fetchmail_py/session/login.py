@@ -122,8 +122,3 @@ def start(login: Login, name: str, *, host: str, port: int) -> sasl.Mechanism:
     # EXTERNAL's proof is the certificate; asking for a password would be asking for nothing.
     secret = "" if name == "EXTERNAL" else login.secret()
     return sasl.mechanism(name, user=login.user, secret=secret, nonce=os.urandom(18).hex(), host=host, port=port)
-
-
-def hide(text: str, secret: str) -> str:
-    """`text` of the server without the secret, which some echo when they reject a command."""
-    return text.replace(secret, "…") if secret else text

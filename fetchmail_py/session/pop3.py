@@ -24,8 +24,9 @@ from fetchmail_py.errors import (
     TlsError,
 )
 from fetchmail_py.model import Delivered, MaildropEntry
-from fetchmail_py.session.login import APOP, USER, Login, choose, credentials, hide, start
+from fetchmail_py.session.login import APOP, USER, Login, choose, credentials, start
 from fetchmail_py.session.pop3_window import WINDOW, Fence, Window
+from fetchmail_py.session.redactor import Redactor
 from fetchmail_py.session.sink import MessageSink
 from fetchmail_py.session.transport import Endpoint, Transport
 from fetchmail_py.wire import pop3, sasl
@@ -131,7 +132,7 @@ class Pop3Session:
         self._decoder = ReplyDecoder()
         self._in_step = True
         """Every answer to what was sent has been read to its end."""
-        self._secrets: list[str] = []
+        self._redactor = Redactor()
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -148,7 +149,8 @@ class Pop3Session:
         transport = Transport.connect(endpoint)
         session = cls(transport)
         try:
-            session._log_in(endpoint, login, before_login)
+            with session._redactor:
+                session._log_in(endpoint, login, before_login)
         except BaseException:
             transport.close()
             raise
@@ -160,13 +162,7 @@ class Pop3Session:
         if endpoint.tls == "starttls":
             self._start_tls()
         before_login(self.capabilities)
-        try:
-            self._authenticate(endpoint, login, stamp)
-        except ProtocolError as error:
-            # Servers that repeat what they do not understand would put the password into the message.
-            error.data = self._hide(error.data.decode("latin-1")).encode("utf-8")
-            raise
-        self._secrets.clear()
+        self._authenticate(endpoint, login, stamp)
         self._ask_capabilities()
 
     def _greet(self) -> str | None:
@@ -234,14 +230,14 @@ class Pop3Session:
 
     def _credentials(self, login: Login) -> tuple[str, str]:
         user, secret = credentials(login)
-        self._secrets.append(secret)
+        self._redactor.learn(secret)
         return user, secret
 
     def _exchange(self, name: str, endpoint: Endpoint, login: Login) -> None:
         """SASL (RFC 5034, 4)."""
         exchange = start(login, name, host=endpoint.host, port=endpoint.port)
         secret = "" if name == "EXTERNAL" else login.secret()
-        self._secrets.append(secret)
+        self._redactor.learn(secret)
         initial = exchange.initial
         line = pop3.command("AUTH", name.encode("ascii"))
         if initial is not None:
@@ -250,12 +246,11 @@ class Pop3Session:
                 exchange.defer_initial()
             else:
                 line = whole
-                if secret:
-                    self._secrets.append(initial.decode("ascii"))
+                self._redactor.learn_response(initial)
         self._send(line, secret=True)
         while (reply := self._reply(challenge=True)).status == "+":
             response = exchange.respond(reply.text.encode("utf-8"))
-            self._secrets.append(response.decode("ascii"))
+            self._redactor.learn_response(response)
             self._send(response + b"\r\n", secret=True)
         if exchange.error is not None and not reply.ok:
             reply = reply._replace(text=f"{reply.text} ({exchange.error})")
@@ -266,15 +261,10 @@ class Pop3Session:
         """Raises what a refusal during the login means."""
         if reply.ok:
             return
-        error = refusal(command, reply._replace(text=self._hide(reply.text)), logging_in=True)
+        error = refusal(command, reply, logging_in=True)
         if type(error) is ServerRefused and error.code != "SYS/PERM":
             raise AuthenticationFailed(command, error.status, error.text, code=error.code)
         raise error
-
-    def _hide(self, text: str) -> str:
-        for secret in self._secrets:
-            text = hide(text, secret)
-        return text
 
     # -- sending and reading -----------------------------------------------------------------------------------------
 
@@ -352,37 +342,38 @@ class Pop3Session:
         Where LIST and UIDL disagree about which messages there are, those in both. Raises ProtocolError where they make no sense,
         or where fewer messages are listed than STAT counts: what is missing would be taken for deleted.
         """
-        self._require_step()
-        pipelining = self.capabilities.pipelining
-        if pipelining:
-            self._send(b"STAT\r\nLIST\r\nUIDL\r\n")
-        else:
-            self._send(b"STAT\r\n")
-        count, _ = pop3.parse_stat(self._expect("STAT").text)
-        sizes: dict[int, int] = {}
-        if not pipelining:
-            if count == 0:
-                self._in_step = True
-                return []
-            self._send(b"LIST\r\n")
-        # A maildrop without messages may have no LIST either: RFC 1939 shows both answers.
-        if self._expect("LIST", or_refused=count == 0).ok:
-            for lines in self._lines():
-                pop3.add_sizes(lines, sizes)
-        if not pipelining:
-            self._send(b"UIDL\r\n")
-        unique_ids: dict[int, bytes] | None = None
-        # Asked for whatever CAPA says: UIDL is older than CAPA, and some announce what they have not.
-        reply = self._expect("UIDL", or_refused=True)
-        if reply.ok:
-            unique_ids = {}
-            for lines in self._lines():
-                pop3.add_unique_ids(lines, unique_ids)
-        elif reply.code in _BUSY_CODES:
-            # Not "no UIDL": that would make every message an unknown one.
-            raise refusal("UIDL", reply)
-        self._in_step = True
-        return _join(count, sizes, unique_ids)
+        with self._redactor:
+            self._require_step()
+            pipelining = self.capabilities.pipelining
+            if pipelining:
+                self._send(b"STAT\r\nLIST\r\nUIDL\r\n")
+            else:
+                self._send(b"STAT\r\n")
+            count, _ = pop3.parse_stat(self._expect("STAT").text)
+            sizes: dict[int, int] = {}
+            if not pipelining:
+                if count == 0:
+                    self._in_step = True
+                    return []
+                self._send(b"LIST\r\n")
+            # A maildrop without messages may have no LIST either: RFC 1939 shows both answers.
+            if self._expect("LIST", or_refused=count == 0).ok:
+                for lines in self._lines():
+                    pop3.add_sizes(lines, sizes)
+            if not pipelining:
+                self._send(b"UIDL\r\n")
+            unique_ids: dict[int, bytes] | None = None
+            # Asked for whatever CAPA says: UIDL is older than CAPA, and some announce what they have not.
+            reply = self._expect("UIDL", or_refused=True)
+            if reply.ok:
+                unique_ids = {}
+                for lines in self._lines():
+                    pop3.add_unique_ids(lines, unique_ids)
+            elif reply.code in _BUSY_CODES:
+                # Not "no UIDL": that would make every message an unknown one.
+                raise refusal("UIDL", reply)
+            self._in_step = True
+            return _join(count, sizes, unique_ids)
 
     def _expect(self, command: str, *, or_refused: bool = False) -> Reply:
         reply = self._reply(more=True)
@@ -416,6 +407,7 @@ class Pop3Session:
                 else:
                     self._retrieve_one(front, window, sink, held)
         except FetchmailError as error:
+            self._redactor.clean(error)
             while held and _is_exact(held[0]):
                 yield held.popleft()
             if isinstance(error, ProtocolError):
@@ -432,7 +424,7 @@ class Pop3Session:
     ) -> None:
         answer = self._answer(entry.size)
         if isinstance(answer, Reply):
-            reason = _reason(answer)
+            reason = self._redactor.hide(_reason(answer))
             self._in_step = window.answered()
             held.append(NotRetrieved(entry, reason))
         else:
@@ -492,34 +484,39 @@ class Pop3Session:
         come: a fence behind them that is not met raises ProtocolError.
         """
         self._require_step()
-        window = self._window(b"TOP %d 0\r\n", entries, _always, fence=True)
-        while (entry := window.next()) is not None:
-            if isinstance(entry, Fence):
-                self._pass_fence(window)
-                continue
-            answer = self._answer(0)
-            if isinstance(answer, Reply):
-                _reason(answer)
-                header = None
-            elif isinstance(answer, bytes):
-                header = answer
-            else:
-                kept = bytearray()
-                for data in self._chunks(entry):
-                    kept += data[: HEADER_OCTETS - len(kept)]
-                header = bytes(kept)
-            self._in_step = window.answered()
-            yield entry, header
+        with self._redactor:
+            window = self._window(b"TOP %d 0\r\n", entries, _always, fence=True)
+            while (entry := window.next()) is not None:
+                if isinstance(entry, Fence):
+                    self._pass_fence(window)
+                    continue
+                answer = self._answer(0)
+                if isinstance(answer, Reply):
+                    _reason(answer)
+                    header = None
+                elif isinstance(answer, bytes):
+                    header = answer
+                else:
+                    kept = bytearray()
+                    for data in self._chunks(entry):
+                        kept += data[: HEADER_OCTETS - len(kept)]
+                    header = bytes(kept)
+                self._in_step = window.answered()
+                yield entry, header
 
     def delete(self, entries: Iterable[MaildropEntry]) -> Iterator[tuple[MaildropEntry, ServerRefused | None]]:
         """Marks messages as deleted; what `quit` then removes. With each the server's refusal, or None."""
         self._require_step()
-        window = self._window(b"DELE %d\r\n", entries, _always)
-        while (entry := window.next()) is not None:
-            assert not isinstance(entry, Fence)
-            reply = self._reply(more=True)
-            self._in_step = window.answered()
-            yield entry, None if reply.ok else refusal("DELE", reply)
+        with self._redactor:
+            window = self._window(b"DELE %d\r\n", entries, _always)
+            while (entry := window.next()) is not None:
+                assert not isinstance(entry, Fence)
+                reply = self._reply(more=True)
+                self._in_step = window.answered()
+                refused = None if reply.ok else refusal("DELE", reply)
+                if refused is not None:
+                    self._redactor.clean(refused)
+                yield entry, refused
 
     def _window(
         self, command: bytes, entries: Iterable[MaildropEntry], wanted: Callable[[], bool], *, fence: bool = False
@@ -546,9 +543,10 @@ class Pop3Session:
             self.close()
 
     def _require(self, word: str) -> None:
-        reply = self._run(word)
-        if not reply.ok:
-            raise refusal(word, reply)
+        with self._redactor:
+            reply = self._run(word)
+            if not reply.ok:
+                raise refusal(word, reply)
 
     def close(self) -> None:
         """Closes the connection as it is: the server deletes nothing (RFC 1939, 6)."""

@@ -182,6 +182,51 @@ def test_a_password_that_is_echoed_is_not_shown(answer: str) -> None:
         assert PASSWORD not in str(caught.value) + caught.value.text
 
 
+ECHOED = 'Hunter2 "is" \xfcber'
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'F1 NO bad: LOGIN "ann" "Hunter2 \\"is\\" \xfcber"',
+        f"F1 NO [{ECHOED}] no",
+        f"* BYE [{ECHOED}] {ECHOED.upper()}",
+        "?" * 195 + f" {ECHOED}",
+        f"* OK [ALERT] {ECHOED}\nS: F1 OK [CAPABILITY IMAP4rev1] in\nC: F2 NOOP\nS: F2 NO {ECHOED}",
+        f"F1 OK [CAPABILITY IMAP4rev1] in\nC: F2 NOOP\nS: * OK [ALERT] {ECHOED}\nS: F2 NO {ECHOED}",
+        f"F1 OK [CAPABILITY IMAP4rev1] in\nC: F2 NOOP\nS: {ECHOED}",
+        f"F1 OK [CAPABILITY IMAP4rev1] in\nC: F2 NOOP\nS: + {ECHOED}",
+    ],
+)
+def test_a_password_is_never_shown_at_any_time_of_the_session(said: str) -> None:
+    begin = "S: * OK [CAPABILITY IMAP4rev1] hi\nC: F1 LOGIN \"ann\" {18}\nS: + go\nC: Hunter2 \"is\" \xc3\xbcber\nS: "
+    alerts: list[str] = []
+
+    def use(peer: Peer) -> None:
+        session = ImapSession.open(peer.endpoint(), login(secret=ECHOED), on_alert=alerts.append)
+        try:
+            session.run(b"NOOP")
+        finally:
+            session.close()
+
+    with Peer(begin + said) as peer, pytest.raises((ProtocolError, ServerRefused)) as caught:
+        use(peer)
+    shown = (repr(vars(caught.value)) + str(caught.value) + repr(alerts)).lower()
+    assert "hun" not in shown
+    assert "ber" not in shown
+    assert len(alerts) == said.count("ALERT")
+
+
+def test_a_password_that_is_a_response_code_takes_none_away() -> None:
+    script = 'C: F1 LOGIN "ann" "alert"\nS: F1 OK [CAPABILITY IMAP4rev1] in\nC: F2 NOOP\nS: * OK [ALERT] read this: alert\nS: F2 OK'
+    alerts: list[str] = []
+    with Peer("S: * OK [CAPABILITY IMAP4rev1] hi", script) as peer:
+        session = ImapSession.open(peer.endpoint(), login(secret="alert"), on_alert=alerts.append)
+        session.run(b"NOOP")
+        session.close()
+    assert alerts == ["read this: …"]
+
+
 def test_why_a_token_was_refused() -> None:
     script = f"C: F1 AUTHENTICATE XOAUTH2 {XOAUTH2}\nS: + {b64('{status: 401}')}\nC:\nS: F1 NO SASL failed"
     with Peer(greeting("SASL-IR AUTH=XOAUTH2"), script) as peer, pytest.raises(AuthenticationFailed, match="401"):

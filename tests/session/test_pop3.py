@@ -249,6 +249,48 @@ def test_a_password_that_the_server_repeats_is_not_shown() -> None:
     assert b"unknown" in broken.value.data
 
 
+ECHOED = "Hunter2 is \xfcber"
+AFTER_PASS = GREETING + CAPA + f"C: USER ann\nS: +OK\nC: PASS {ECHOED.encode().decode('latin-1')}\nS: "
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        AFTER_PASS + f"-ERR [{ECHOED}] no",
+        AFTER_PASS + f"-ERR {ECHOED.upper()}",
+        AFTER_PASS + "?" * 195 + f" {ECHOED}",
+        AFTER_PASS + "+OK\nC: CAPA\nS: -ERR\nC: STAT\nS: " + f"-ERR sorry, ann:{ECHOED}",
+        AFTER_PASS + "+OK\nC: CAPA\nS: -ERR\nC: STAT\nS: " + f"+OK {ECHOED}",
+        AFTER_PASS + "+OK\nC: CAPA\nS: -ERR\nC: STAT\nS: " + f"{ECHOED}",
+        AFTER_PASS + "+OK\nC: CAPA\nS: -ERR\nC: STAT\nS: +OK 1 1\nC: LIST\nS: +OK\nS: " + f"{ECHOED}\nS: .",
+    ],
+)
+def test_a_password_is_never_shown_at_any_time_of_the_session(said: str) -> None:
+    with Peer(said) as peer, pytest.raises((ProtocolError, ServerRefused)) as caught:
+        all_of_it(peer, login(secret=ECHOED))
+    shown = (repr(vars(caught.value)) + str(caught.value)).lower()
+    assert "hun" not in shown
+    assert "ber" not in shown.replace("number", "")
+
+
+def test_a_password_in_the_refusal_of_a_message_or_a_deletion_is_not_shown() -> None:
+    steps = "C: RETR 1\nS: -ERR for correct horse\nC: STAT\nS: +OK 1 1\nC: DELE 1\nS: -ERR [SYS/TEMP] Correct Horse\n"
+    with Peer(LOGIN, steps) as peer, closing(open_session(peer)) as session:
+        (outcome,) = session.retrieve(entries(1), Sink())
+        assert isinstance(outcome, NotRetrieved)
+        assert outcome.reason == "for …"
+        ((_, refused),) = session.delete(entries(1))
+        assert isinstance(refused, ServerBusy)
+        assert refused.words == "[SYS/TEMP] …"
+
+
+def test_numbers_are_read_whatever_the_password_is() -> None:
+    steps = "C: CAPA\nS: -ERR\nC: STAT\nS: +OK 1 4321\nC: LIST\nS: +OK\nS: 1 4321\nS: .\nC: UIDL\nS: +OK\nS: 1 4321\nS: ."
+    begin = GREETING + CAPA + "C: USER ann\nS: +OK\nC: PASS 4321\nS: +OK\n"
+    with Peer(begin, steps) as peer, closing(open_session(peer, login(secret="4321"))) as session:
+        assert listed(session) == [(1, b"4321", 4321)]
+
+
 REFUSALS = [
     ("[IN-USE] Do you have another POP session running?", ServerBusy, ExitStatus.TRY_AGAIN),
     ("[LOGIN-DELAY 30] too soon", ServerBusy, ExitStatus.TRY_AGAIN),
@@ -590,9 +632,9 @@ def test_a_message_may_begin_like_an_answer() -> None:
         session.close()
 
 
-def all_of_it(peer: Peer) -> None:
+def all_of_it(peer: Peer, who: Login | None = None) -> None:
     """From the greeting to QUIT."""
-    with closing(open_session(peer)) as session:
+    with closing(open_session(peer, who)) as session:
         list(session.retrieve(session.listing(), Sink()))
         list(session.delete(entries(7)))
         session.quit()
