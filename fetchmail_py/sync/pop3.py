@@ -63,6 +63,10 @@ class Pop3Run:
         self._here: dict[MaildropEntry, int] = {}
         """Fetched, and found to be stored already: entry -> row."""
         self._arrived: dict[MessageKey, MaildropEntry] = {}
+        self._by_uidl: dict[tuple[bytes, bytes], MaildropEntry] = {}
+        """The first of those that share a UIDL and a digest."""
+        self._twins: dict[MaildropEntry, MaildropEntry] = {}
+        """Dropped, since they are octet for octet another message of this session with the same UIDL: that one."""
         self._set_aside: dict[str, int] = {}
         """Messages set aside by earlier runs, as `ident` names them, and how often they were tried."""
 
@@ -238,7 +242,7 @@ class Pop3Run:
         for outcome in batch:
             if isinstance(outcome, NotRetrieved):
                 state.defer(0, ident(outcome.entry), outcome.reason, time.time())
-            elif not self._known_by_content(outcome):
+            elif not self._is_twin(outcome) and not self._known_by_content(outcome):
                 arrived.append(outcome)
         if not arrived:
             self.home.commit()
@@ -274,6 +278,19 @@ class Pop3Run:
     def _uidl(self, entry: MaildropEntry) -> bytes | None:
         """The UIDL, where it names this message alone."""
         return entry.uidl if entry.uidl in self._unique else None
+
+    def _is_twin(self, outcome: Retrieved) -> bool:
+        """Whether it shares UIDL and every octet with one that came before: RFC 1939 lets a server give copies one UIDL."""
+        entry = outcome.entry
+        if not entry.uidl or entry.uidl in self._unique:
+            return False
+        first = self._by_uidl.setdefault((entry.uidl, outcome.delivered.sha256), entry)
+        if first == entry:
+            return False
+        self._sink.discard(outcome.delivered)
+        self._no_longer_aside([outcome])
+        self._twins[entry] = first
+        return True
 
     def _known_by_content(self, outcome: Retrieved) -> bool:
         """Whether exactly this message is stored already; then what came is dropped, and the row is that message's."""
@@ -336,7 +353,8 @@ class Pop3Run:
     def _stored(self) -> dict[MaildropEntry, int]:
         """What came in during this session and is stored, or turned out to be stored: entry -> row."""
         arrived = {row.key: row.id for row in self.home.state.maildrop() if row.stage == Stage.PAIRED}
-        return self._here | {entry: arrived[key] for key, entry in self._arrived.items() if key in arrived}
+        stored = self._here | {entry: arrived[key] for key, entry in self._arrived.items() if key in arrived}
+        return stored | {twin: stored[first] for twin, first in self._twins.items() if first in stored}
 
     def _break_off(self, session: Pop3Session) -> None:
         """A signal: what is stored stays stored, nothing is deleted that was not meant to be (RFC 1939, RSET)."""

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fetchmail_py.errors import AuthenticationFailed, ConfigError, ExitStatus, ServerBusy
+from fetchmail_py.errors import AuthenticationFailed, ConfigError, ExitStatus, ServerBusy, StoreError
+from fetchmail_py.model import Delivered, Flags
+from fetchmail_py.store.maildir import Maildir, PublishError
 from tests.servers.base import Connection, Cut, Tls
 from tests.servers.mailbox import Store
 from tests.servers.mails import AWKWARD, mails
@@ -30,6 +32,11 @@ def drop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
 def options(found: World) -> Pop3Options:
     assert isinstance(found.server, Pop3Server)
     return found.server.options
+
+
+def on_disk(found: World) -> list[bytes]:
+    """The messages here, as they would be on the wire."""
+    return sorted(path.read_bytes().replace(b"\n", b"\r\n") for path in found.files().values())
 
 
 def test_downloads_and_deletes(drop: World) -> None:
@@ -153,6 +160,45 @@ class TestUidl:
         assert drop.sync().downloaded == 30
         assert drop.store.contents() == {}
 
+    @pytest.mark.parametrize("keep", [0.0, None])
+    def test_one_for_copies_and_for_another_message(self, drop: World, keep: float | None) -> None:
+        """Copies are stored once and deleted together; what differs is another message whatever its UIDL."""
+        options(drop).uidl_of = lambda message: "same" if message.uid in {3, 9, 20, 25} else f"u{message.uid}"
+        inbox = drop.store.mailboxes["INBOX"].messages
+        inbox[8].data = inbox[24].data = inbox[2].data
+        drop.settings(keep=keep)
+        expected = sorted({message.data for message in inbox})
+        assert len(expected) == 28
+        drop.sync()
+        assert on_disk(drop) == expected
+        if keep == 0:
+            assert drop.store.contents() == {}
+            return
+        for _ in range(2):
+            assert drop.sync().downloaded == 0
+        drop.settings(keep=0.0)
+        drop.sync()
+        assert on_disk(drop) == expected
+        assert drop.store.contents() == {}
+
+    def test_copies_stay_at_the_server_where_the_one_could_not_be_stored(
+        self, drop: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        options(drop).uidl_of = lambda _: "same"
+        for message in drop.store.mailboxes["INBOX"].messages:
+            message.data = b"Subject: the same\r\n\r\n"
+
+        def full(_: Maildir, items: list[tuple[Delivered, Flags, str]]) -> tuple[str, ...]:
+            raise PublishError(StoreError("disk full"), [delivered.key for delivered, _, _ in items], ())
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Maildir, "publish", full)
+            assert drop.run().exit_status is ExitStatus.DISK
+        assert len(drop.store.contents()) == 30
+        drop.sync()
+        assert len(drop.files()) == 1
+        assert drop.store.contents() == {}
+
     def test_changed_by_a_migration(self, drop: World) -> None:
         drop.settings(keep=None)
         drop.sync()
@@ -244,11 +290,6 @@ class TestRefusals:
 
 
 CUT_SHORT = b"Subject: cut\r\nMessage-ID: <1@x>\r\n\r\nfirst part\r\n.\r\n"
-
-
-def on_disk(found: World) -> list[bytes]:
-    """The messages here, as they would be on the wire."""
-    return sorted(path.read_bytes().replace(b"\n", b"\r\n") for path in found.files().values())
 
 
 class TestBrokenServers:
