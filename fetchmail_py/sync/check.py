@@ -191,7 +191,9 @@ class _Check:
     def _expire(self, expire: str) -> str:
         if expire.upper().startswith("NEVER"):
             return "the server keeps mail for ever"
-        days = expire.split(maxsplit=1)[0]
+        days = " ".join(expire.split()[:1])
+        if not days:
+            return "the server deletes mail some day, and does not say when"
         if days == "0":
             return "the server deletes mail at the end of the session that fetched it"
         return f"the server deletes mail after {days} days, whatever `keep` says"

@@ -105,7 +105,17 @@ class Pop3Run:
                 f"LOGIN-DELAY {capabilities.login_delay}: the next login is allowed in {wait:.0f} seconds",
             )
 
+    def _tell_of_expiry(self, capabilities: Capabilities) -> None:
+        """EXPIRE 0 (RFC 2449, 6.7): said once, and once more if the server has had another policy meanwhile."""
+        at_once = capabilities.expire is not None and capabilities.expire.split()[:1] == ["0"]
+        told = self.home.state.get("told_of_expiry") is not None
+        if at_once and not told:
+            self.note("the server deletes mail at the end of the session that fetched it, whatever `keep` says (EXPIRE 0)")
+        if at_once != told:
+            self.home.state.put("told_of_expiry", "1" if at_once else None)
+
     def _session(self, session: Pop3Session) -> None:
+        self._tell_of_expiry(session.capabilities)
         entries = session.listing()
         self.report.mailboxes = 1
         self._refuse_keep_without_uidl(entries)

@@ -10,7 +10,9 @@ import pytest
 
 from fetchmail_py.errors import AuthenticationFailed, ConfigError, ExitStatus, ServerBusy, StoreError
 from fetchmail_py.model import Delivered, Flags
+from fetchmail_py.report import CheckLine
 from fetchmail_py.store.maildir import Maildir, PublishError
+from fetchmail_py.sync.check import check_account
 from tests.servers.base import Connection, Cut, Tls
 from tests.servers.mailbox import Store
 from tests.servers.mails import AWKWARD, mails
@@ -92,6 +94,28 @@ class TestKeep:
         report = drop.sync()
         assert (report.downloaded, report.deleted_remote) == (1, 30)
         assert len(drop.store.contents()) == 1
+
+    @pytest.mark.parametrize("expire", ["EXPIRE 0", "expire 0 USER"])
+    def test_a_server_that_does_not_is_told_of_once(self, drop: World, expire: str) -> None:
+        drop.settings(keep=None)
+        options(drop).capabilities = (expire,)
+        (notice,) = drop.sync().notices
+        assert "EXPIRE 0" in notice
+        assert drop.sync().notices == []
+        options(drop).capabilities = ("EXPIRE 60",)
+        assert drop.sync().notices == []
+        options(drop).capabilities = (expire,)
+        assert drop.sync().notices == [notice]
+
+    @pytest.mark.parametrize(
+        ("expire", "shown"),
+        [("EXPIRE 0", "end of the session"), ("EXPIRE 30 USER", "after 30 days"), ("EXPIRE NEVER", "ever"), ("EXPIRE", "some day")],
+    )
+    def test_check_shows_how_long_the_server_does(self, drop: World, expire: str, shown: str) -> None:
+        options(drop).capabilities = (expire,)
+        lines: list[CheckLine] = []
+        assert check_account(drop.account, lambda: drop.store.password, on_line=lines.append) is ExitStatus.OK
+        assert [shown in line.text for line in lines if line.what == "EXPIRE"] == [True]
 
     def test_is_refused_without_uidl(self, drop: World) -> None:
         options(drop).uidl = False
