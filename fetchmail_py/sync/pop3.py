@@ -69,6 +69,8 @@ class Pop3Run:
         """Dropped, since they are octet for octet another message of this session with the same UIDL: that one."""
         self._set_aside: dict[str, int] = {}
         """Messages set aside by earlier runs, as `ident` names them, and how often they were tried."""
+        self._odd: list[Retrieved] = []
+        """Stored, and of another size than the server had announced."""
 
     def run(self) -> None:
         """Does it. Raises FetchmailError."""
@@ -225,6 +227,14 @@ class Pop3Run:
                     batches.close()
                     self._drop((*batch, *pump.left))
                     raise
+        self._tell_of_sizes()
+
+    def _tell_of_sizes(self) -> None:
+        if self._odd:
+            first = self._odd[0]
+            others = f", and {len(self._odd) - 1} more" if len(self._odd) > 1 else ""
+            sizes = f"{first.delivered.wire_size} octets came where {first.entry.size} were announced"
+            self.note(f"message {first.entry.number} is complete, but {sizes}{others}: the server's sizes are wrong")
 
     def _drop(self, outcomes: Iterable[Outcome]) -> None:
         """A disk that fails keeps nothing that is not recorded: what is, is settled by the next run."""
@@ -277,6 +287,8 @@ class Pop3Run:
         state.maildrop_arrived()
         for outcome in arrived:
             self._arrived[outcome.delivered.key] = outcome.entry
+            if _is_odd(outcome.entry.size, outcome.delivered.wire_size):
+                self._odd.append(outcome)
             self._arrivals.stored(MAILDROP, self._maildir, outcome.delivered, NO_FLAGS, "", None)
         state.put("fetched_messages", str(state.number("fetched_messages") + len(arrived)))
         octets = sum(outcome.delivered.size for outcome in arrived)
@@ -377,6 +389,11 @@ class Pop3Run:
 def ident(entry: MaildropEntry) -> str:
     """How a message is named to people, and among those set aside."""
     return f"message {entry.number}" if entry.uidl is None else entry.uidl.decode("utf-8", "backslashreplace")
+
+
+def _is_odd(announced: int, came: int) -> bool:
+    """Whether it is off by more than 10 %. A server that says 0 has no sizes, and may add a line end to a message without one."""
+    return announced > 0 and abs(came - announced) > max(2, announced / 10)
 
 
 def _octets(outcome: Outcome) -> int:

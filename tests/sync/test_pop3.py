@@ -251,6 +251,21 @@ class TestUidl:
         assert drop.sync().downloaded == 0
 
 
+@pytest.mark.parametrize(
+    ("announced", "told"),
+    [(0, False), (1000, False), (910, False), (909, True), (1111, False), (1112, True), (1, True), (10**10, True)],
+)
+def test_sizes_that_are_far_off_are_told_of_once(drop: World, announced: int, told: bool) -> None:
+    for message in drop.store.mailboxes["INBOX"].messages:
+        message.data = b"Subject: %03d\r\n\r\n" % message.uid + b"x" * 982 + b"\r\n"
+    assert {len(data) for data in drop.store.contents().values()} == {1000}
+    options(drop).size_of = lambda message: announced if message.uid in {3, 4} else len(message.data)
+    report = drop.sync()
+    assert (report.downloaded, report.deleted_remote) == (30, 30)
+    expected = f"message 3 is complete, but 1000 octets came where {announced} were announced, and 1 more"
+    assert [notice.startswith(expected) for notice in report.notices] == [True] * told
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("text", "status"),
