@@ -170,8 +170,11 @@ def load(file: str | None, environ: Mapping[str, str]) -> Config:
         ) from error
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", file=path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
+        # TOMLDecodeError, UnicodeDecodeError, and what Python says of an integer of thousands of digits.
         raise ConfigError(f"is no valid TOML: {error}", file=path) from error
+    except RecursionError as error:
+        raise ConfigError("is nested too deeply", file=path) from error
     config = parse(document, path)
     if readable_by_others and _holds_password(document):
         raise ConfigError(

@@ -171,6 +171,19 @@ def test_targets() -> None:
 
 
 class TestFile:
+    @pytest.mark.parametrize(
+        "value",
+        ["9" * 5000, "[" * 5000 + "]" * 5000, "{a=" * 3000 + "1" + "}" * 3000, "0x" + "f" * 100_000],
+        ids=lambda value: value[:5],
+    )
+    def test_what_python_cannot_read(self, tmp_path: Path, value: str) -> None:
+        path = tmp_path / "config.toml"
+        path.write_text(f'[accounts.a]\nhost="h"\nuser="u"\nmaildir="/m"\nport={value}\n')
+        with pytest.raises(ConfigError) as caught:
+            load(str(path), {})
+        assert caught.value.file == str(path)
+        assert len(caught.value.detail) < 300
+
     def test_missing(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             load(str(tmp_path / "no.toml"), {})
