@@ -335,19 +335,3 @@ def _name(host: str) -> str | bytes:
 def _no_password() -> str:
     """OpenSSL would ask on the terminal, which a cron job has not."""
     raise ConfigError("the key of the client certificate is encrypted", key="client_key", hint="decrypt it: openssl pkey")
-
-
-def fetch_fingerprint(endpoint: Endpoint) -> bytes | None:
-    """What certificate a server shows, unverified, for a person to compare (`check`); None if it shows none."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        with (
-            socket.create_connection((endpoint.host, endpoint.port), timeout=endpoint.timeout) as plain,
-            context.wrap_socket(plain, server_hostname=endpoint.host) as secure,
-        ):
-            certificate = secure.getpeercert(binary_form=True)
-    except (OSError, ValueError):
-        return None
-    return hashlib.sha256(certificate).digest() if certificate else None

@@ -22,7 +22,7 @@ from fetchmail_py.report import CheckLine, plain_words, status_of_error
 from fetchmail_py.session import imap_look
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.login import Login
-from fetchmail_py.session.transport import Transport, fetch_fingerprint
+from fetchmail_py.session.transport import Transport
 from fetchmail_py.store.lock import Lock
 from fetchmail_py.store.state import FILE_NAME
 from fetchmail_py.sync.home import endpoint_of
@@ -123,11 +123,27 @@ class _Check:
                 self._imap()
         except CertificateError as error:
             self._bad("TLS", error)
-            shown = error.fingerprint or (fetch_fingerprint(self.endpoint) if self.account.tls == "implicit" else None)
+            shown = error.fingerprint or self._shown()
             if shown is not None:
                 self._info("TLS", f'the certificate shown is "sha256:{shown.hex()}": if that is yours, set tls_fingerprint to it')
         except FetchmailError as error:
             self._bad("server", error)
+
+    def _shown(self) -> bytes | None:
+        """The SHA-256 of the certificate that nobody trusts: seen on a second connection, which it ends before any login."""
+        impossible = self.endpoint._replace(fingerprint=bytes(32))
+        try:
+            if self.account.protocol == "pop3":
+                from fetchmail_py.session.pop3 import Pop3Session  # noqa: PLC0415
+
+                Pop3Session.open(impossible, self.login).close()
+            else:
+                ImapSession.open(impossible, self.login).close()
+        except CertificateError as error:
+            return error.fingerprint
+        except FetchmailError:
+            pass
+        return None
 
     def _connected(self, transport: Transport) -> None:
         milliseconds = transport.round_trip * 1000

@@ -25,7 +25,7 @@ from fetchmail_py.errors import (
     TlsError,
 )
 from fetchmail_py.session import transport as module
-from fetchmail_py.session.transport import Endpoint, Transport, fetch_fingerprint
+from fetchmail_py.session.transport import Endpoint, Transport
 from tests.session.peer import CUT, RESET, START_TLS, Authority, Event, Octets, Peer, Step, authority
 
 HELLO = b"* OK hello\r\n"
@@ -130,8 +130,9 @@ class TestCertificates:
 
     def test_the_named_one_for_another_host(self, tmp_path: Path) -> None:
         shown = issue(("mail.example.org",), tmp_path)
-        with Peer(tls=shown, implicit=True) as peer:
-            seen = fetch_fingerprint(Endpoint("127.0.0.1", peer.port, timeout=20))
+        with Peer(tls=shown, implicit=True) as peer, pytest.raises(CertificateError) as caught:
+            Transport.connect(Endpoint("127.0.0.1", peer.port, timeout=20, fingerprint=bytes(32)))
+        seen = caught.value.fingerprint
         assert seen is not None
         with Peer(tls=shown, implicit=True) as peer:
             Transport.connect(Endpoint("127.0.0.1", peer.port, timeout=20, fingerprint=seen)).close()
