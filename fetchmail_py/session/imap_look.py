@@ -345,7 +345,7 @@ def _read(session: ImapSession, exchange: _Exchange) -> Look | ServerRefused:
 def read_select(session: ImapSession, ticket: Ticket, name: MailboxName) -> Look | ServerRefused:
     """The answer to SELECT or EXAMINE, with the changes that QRESYNC adds to it."""
     session.selected = None
-    counted = False
+    counted = begun = False
     found = Look(name, UidValidity(0), 0, 0, 0, Coverage.CHANGES)
     for event in session.events(ticket):
         if isinstance(event, Status) and event.code is not None:
@@ -354,13 +354,17 @@ def read_select(session: ImapSession, ticket: Ticket, name: MailboxName) -> Look
                 found = Look(name, UidValidity(0), 0, 0, 0, Coverage.CHANGES)
                 session.exists = 0
                 counted = False
+                begun = True
             else:
                 _take_code(found, event.code)
+                begun = begun or event.code.name == "UIDVALIDITY"
         elif isinstance(event, Exists):
             counted = True
         elif isinstance(event, FlagsData):
             continue
-        else:
+        elif begun:
+            # Before CLOSED, or without QRESYNC before the UIDVALIDITY, it is late news of the mailbox before: what QRESYNC
+            # adds comes behind all that (RFC 7162, 3.2.5.2), and a server without it has nothing to add here.
             _take(found, event)
     status = session.answer(ticket)
     if not counted:

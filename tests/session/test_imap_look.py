@@ -362,6 +362,31 @@ class TestLook:
         )
         assert (found.exists, found.messages, found.vanished, found.highestmodseq) == (1, {}, UidSet(), 0)
 
+    def test_late_news_of_the_mailbox_before_without_qresync(self) -> None:
+        script = """
+            C: F1 EXAMINE "Other" (CONDSTORE)
+            C: F2 UID FETCH 1:* (FLAGS) (CHANGEDSINCE 80)
+            C: F3 EXAMINE "INBOX" (CONDSTORE)
+            C: F4 UID FETCH 1:* (FLAGS) (CHANGEDSINCE 80)
+            S: * 9 EXISTS
+            S: * OK [UIDVALIDITY 3] ok
+            S: F1 OK
+            S: F2 OK
+            S: * 3 FETCH (UID 3 FLAGS (\\Deleted) MODSEQ (99))
+            S: * VANISHED (EARLIER) 5
+            S: * 10 EXISTS
+            S: * 4 FETCH (UID 4 FLAGS (\\Deleted) MODSEQ (99))
+            S: * FLAGS (\\Seen)
+            S: * 2 EXISTS
+            S: * OK [UIDVALIDITY 7] ok
+            S: F3 OK
+            S: * 2 FETCH (UID 11 FLAGS () MODSEQ (85))
+            S: F4 OK
+        """
+        _, found = looks("CONDSTORE", [Known(MailboxName("Other"), 3, 80), Known(NAME, 7, 80)], script)
+        assert isinstance(found, Look)
+        assert (list(found.messages), found.vanished, found.exists) == ([11], UidSet(), 2)
+
     def test_a_mailbox_that_tells_no_count_has_not_that_of_the_one_before(self) -> None:
         script = """
             C: F1 EXAMINE "INBOX"
