@@ -55,6 +55,15 @@ class FetchmailError(Exception):
         self.mailbox = mailbox
 
 
+SAID_MAX = 500
+"""Characters of a server's own words that are shown and stored."""
+
+
+def cut(text: str) -> str:
+    """A server's words, cut where they are longer than anybody reads. Secrets must be hidden before: a cut one is not found."""
+    return text if len(text) <= SAID_MAX else text[:SAID_MAX] + "…"
+
+
 class ConfigError(FetchmailError):
     """The configuration is wrong; `file` and `key` (dotted) name the place."""
 
@@ -144,6 +153,8 @@ class ServerRefused(FetchmailError):
         hint: str | None = None,
         mailbox: str | None = None,
     ) -> None:
+        text = cut(text)
+        code = code[:100] if code else code
         answer = f"[{code}] {text}" if code else text
         super().__init__(f"{command}: the server answered {status} {answer}".rstrip(), hint=hint, mailbox=mailbox)
         self.command = command

@@ -26,7 +26,7 @@ def explain(error: FetchmailError, host: str | None = None) -> tuple[str, str | 
 
     `host` is the account's: some providers have conditions of their own for a login.
     """
-    if host is not None and isinstance(error, AuthenticationFailed) and error.hint is None:
+    if host is not None and isinstance(error, AuthenticationFailed) and error.status and error.hint is None:
         from fetchmail_py.providers import note_of  # noqa: PLC0415
 
         note = note_of(host)
@@ -57,6 +57,9 @@ def _sentence(error: FetchmailError) -> str:
 
 def _remedy(error: FetchmailError) -> str | None:
     match error:
+        case AuthenticationFailed(status=""):
+            # Nothing was sent (`NotOffered`): neither the user nor the password can be wrong.
+            return "set `auth` to a way that the server offers; some offer one only with `tls` on, or allow none to this account"
         case AuthenticationFailed():
             return "check `user` and the password; many providers want an app password for mail programs"
         case CertificateError():

@@ -18,6 +18,7 @@ from fetchmail_py.errors import (
     ServerBusy,
     ServerRefused,
     TlsError,
+    cut,
 )
 from fetchmail_py.model import MailboxName
 from fetchmail_py.session.login import LOGIN_COMMAND, Login, choose, credentials, start
@@ -50,6 +51,8 @@ PROGRESS_OCTETS = 4096
 """Within one `timeout` a whole response or this many octets must come, or the server counts as silent."""
 PATIENCE = 10
 """How many times `timeout` a server may send nothing that belongs to what it was asked."""
+MAX_ALERTS = 20
+"""Different alerts of one session that are passed on."""
 MAX_STRAY = 1_000_000
 """How many responses may come meanwhile."""
 MAX_EARLY = 64 * 1024 * 1024
@@ -135,6 +138,12 @@ def refusal(command: str, status: Status, mailbox: MailboxName | None = None) ->
     return kind(command, status.status, status.text, code=code, mailbox=mailbox)
 
 
+def busy(command: str, status: Status) -> ServerBusy:
+    """The error that a BYE is in the middle of the work: trying again can help."""
+    code = status.code.name if status.code is not None else None
+    return ServerBusy(command, status.status, status.text, code=code)
+
+
 class ImapSession:
     """A connection in the authenticated or selected state. Not for use by two threads, but for `abort`."""
 
@@ -161,6 +170,11 @@ class ImapSession:
         self._early_octets = 0
         self._capabilities_fresh = False
         self._redactor = Redactor()
+        self._before_tls = False
+        """STARTTLS is yet to come: whatever is said may be anybody's."""
+        self._open = False
+        """Logged in."""
+        self._alerts: set[str] = set()
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -190,6 +204,7 @@ class ImapSession:
         return session
 
     def _greet(self, endpoint: Endpoint, login: Login) -> None:
+        self._before_tls = endpoint.tls == "starttls"
         greeting = self._next_event()
         if not isinstance(greeting, Status) or greeting.tag is not None:
             raise ProtocolError("the server did not greet as an IMAP server does", data=repr(greeting).encode())
@@ -209,6 +224,7 @@ class ImapSession:
             self._log_in(endpoint, login)
         if not self._capabilities_fresh:
             self._ask_capabilities()
+        self._open = True
 
     def _start_tls(self) -> None:
         if not self._capabilities_fresh:
@@ -220,12 +236,17 @@ class ImapSession:
         ticket = self.send(b"STARTTLS")
         status = self._await(ticket)
         if status.status != "OK":
-            raise TlsError(f"the server refused STARTTLS: {status.text}")
+            raise TlsError(f"the server refused STARTTLS: {cut(status.text)}")
         self.transport.start_tls(self._decoder.buffered)
         # What was said before TLS may have been said by anybody (RFC 9051, 6.2.1): nothing of it is kept.
         self._decoder = ResponseDecoder()
-        self.capabilities = frozenset()
-        self._capabilities_fresh = False
+        self.capabilities = self.enabled = frozenset()
+        self.selected = None
+        self.exists = 0
+        self._answered.clear()
+        self._early.clear()
+        self._early_octets = 0
+        self._capabilities_fresh = self._before_tls = False
         self._ask_capabilities()
 
     def _ask_capabilities(self) -> None:
@@ -501,7 +522,9 @@ class ImapSession:
         if isinstance(event, Status):
             self._note_code(event.code, event.text)
             if event.status == "BYE":
-                raise refusal(self._pending[0].name if self._pending else "session", event)
+                command = self._pending[0].name if self._pending else "session"
+                # Once logged in, BYE is no word about us: the server goes down, or has waited too long (RFC 9051, 7.1.5).
+                raise refusal(command, event) if not self._open else busy(command, event)
         elif isinstance(event, Capability):
             self.capabilities = event.names
             self._capabilities_fresh = True
@@ -522,8 +545,11 @@ class ImapSession:
         if code.name == "CAPABILITY":
             self.capabilities = frozenset(name.upper() for name in code.words())
             self._capabilities_fresh = True
-        elif code.name == "ALERT":
-            self.on_alert(text)
+        elif code.name == "ALERT" and not self._before_tls:
+            alert = cut(text)
+            if alert not in self._alerts and len(self._alerts) < MAX_ALERTS:
+                self._alerts.add(alert)
+                self.on_alert(alert)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from fetchmail_py.errors import ServerRefused
+from fetchmail_py.errors import ServerRefused, cut
 from fetchmail_py.identity import FIELDS, header_end
 from fetchmail_py.model import Delivered, Flags, MailboxName, Uid, UidSet
 from fetchmail_py.session.imap import ImapSession, Ticket, refusal
@@ -243,7 +243,7 @@ class Fetcher:
             elif uid in sent.empty:
                 yield NotFetched(request.mailbox, uid, "the server gave an empty body for a message that is not empty")
             elif not ok:
-                yield NotFetched(request.mailbox, uid, f"the server refused it: {text}")
+                yield NotFetched(request.mailbox, uid, f"the server refused it: {cut(text)}")
             elif uid in sent.unread:
                 yield NotFetched(request.mailbox, uid, sent.unread[uid])
             else:

@@ -22,6 +22,7 @@ from fetchmail_py.errors import (
     ServerBusy,
     ServerRefused,
     TlsError,
+    cut,
 )
 from fetchmail_py.model import Delivered, MaildropEntry
 from fetchmail_py.session.login import APOP, USER, Login, choose, credentials, start
@@ -36,6 +37,8 @@ __all__ = ["Capabilities", "NotRetrieved", "Pop3Session", "Retrieved", "refusal"
 
 PROGRESS_OCTETS: Final = 4096
 """Within one `timeout` a line or this many octets must come, or the server counts as silent."""
+PATIENCE: Final = 10
+"""How many times `timeout` a listing may take for as many: servers that compute UIDLs one by one are slow."""
 HEADER_OCTETS: Final = 256 * 1024
 """So much of an answer to TOP is kept; servers without a working TOP send the whole message."""
 
@@ -197,7 +200,7 @@ class Pop3Session:
             )
         reply = self._run("STLS")
         if not reply.ok:
-            raise TlsError(f"the server refused STLS: {reply.text}")
+            raise TlsError(f"the server refused STLS: {cut(reply.text)}")
         self.transport.start_tls(self._decoder.buffered)
         # What was said before TLS may have been said by anybody (RFC 2595, 4): nothing of it is kept. APOP's timestamp is
         # not said again; whoever forged it would make the login fail, and never see the answer to it.
@@ -309,8 +312,17 @@ class Pop3Session:
 
     def _lines(self) -> Iterator[list[bytes]]:
         last = False
+        since, octets = time.monotonic(), 0
         while not last:
             lines, last = self._await(self._decoder.next_lines)
+            octets += sum(map(len, lines)) + 2 * len(lines)
+            now = time.monotonic()
+            # A line now and then is no silence, but a listing must come to its end some day.
+            if now - since > PATIENCE * self.transport.timeout:
+                if octets < PROGRESS_OCTETS and not last:
+                    seconds = PATIENCE * self.transport.timeout
+                    raise ConnectionLost(f"the server listed {octets} octets in {seconds:.0f} seconds", timed_out=True)
+                since, octets = now, 0
             yield lines
 
     def _await(self, pull: Callable[[], T | None]) -> T:
@@ -568,7 +580,7 @@ def _reason(reply: Reply) -> str:
     if reply.status != "-ERR":
         raise ProtocolError("a challenge that nothing asked for", data=reply.text.encode("utf-8"))
     words = f"[{reply.code}] {reply.text}" if reply.code else reply.text
-    return words.strip() or "the server gave no reason"
+    return cut(words.strip()) or "the server gave no reason"
 
 
 def _join(count: int, sizes: dict[int, int], unique_ids: dict[int, bytes] | None) -> list[MaildropEntry]:

@@ -12,7 +12,9 @@ from typing import cast
 import pytest
 import scramp
 
+from fetchmail_py.cli.explain import explain
 from fetchmail_py.errors import (
+    SAID_MAX,
     AuthenticationFailed,
     ConnectionLost,
     CredentialError,
@@ -246,6 +248,7 @@ def test_nothing_is_sent_where_nothing_fits(capabilities: str, who: Login, offer
     with Peer(greeting(capabilities)) as peer, pytest.raises(NotOffered, match=offers) as caught:
         open_session(peer, who)
     assert caught.value.exit_status == ExitStatus.REFUSED_LOGIN
+    assert "password" not in str(explain(caught.value, "imap.gmail.com")), "which nobody has looked at"
     assert peer.received == b""
 
 
@@ -298,6 +301,21 @@ class TestStartTls:
             assert session.transport.encrypted
             assert session.capabilities == {"IMAP4REV1", "ID"}
             session.close()
+
+    def test_nothing_said_before_is_remembered_or_shown(self, tls: Authority) -> None:
+        heard: list[str] = []
+        steps: list[Step] = [
+            "S: * OK [ALERT] call this number\nC: F1 CAPABILITY\nS: * CAPABILITY IMAP4rev1 STARTTLS\nS: F1 OK [ALERT] call me",
+            "C: F2 STARTTLS\nS: * ENABLED UTF8=ACCEPT QRESYNC\nS: * 7 EXISTS\nS: * OK [ALERT] now\nS: F2 OK [ALERT] really",
+            START_TLS,
+            "C: F3 CAPABILITY\nS: * CAPABILITY IMAP4rev1\nS: F3 OK",
+            'C: F4 LOGIN "ann" "correct horse"\nS: F4 OK [ALERT] welcome\nC: F5 CAPABILITY\nS: * CAPABILITY IMAP4rev1\nS: F5 OK',
+        ]
+        with Peer(*steps, tls=tls) as peer:
+            session = ImapSession.open(peer.endpoint("starttls"), login(), on_alert=heard.append)
+            assert (session.enabled, session.exists, session.utf8, session.selected) == (frozenset(), 0, False, None)
+            session.close()
+        assert heard == ["welcome"]
 
     @pytest.mark.parametrize(
         ("script", "kind"),
@@ -369,7 +387,8 @@ def test_an_answer_that_comes_twice() -> None:
         ("F1 NO full", ServerRefused),
         ("F1 NO [INUSE] locked", ServerBusy),
         ("F1 BAD eh?", ServerRefused),
-        ("* BYE bye", ServerRefused),
+        ("* BYE bye", ServerBusy),
+        ("* BYE Autologout; idle for too long", ServerBusy),
     ],
 )
 def test_refused(answer: str, kind: type[ServerRefused]) -> None:
@@ -396,6 +415,37 @@ def test_an_alert_is_passed_on() -> None:
         session.run(b"NOOP")
         session.close()
     assert heard == ["your mailbox is full", "very full"]
+
+
+def test_an_alert_is_passed_on_once_and_not_whole() -> None:
+    heard: list[str] = []
+    script = "C: F1 NOOP\nS: * OK [ALERT] full\nS: * OK [ALERT] full\nS: * OK [ALERT] " + "x" * 3000 + "\nS: F1 OK [ALERT] full"
+    with logged_in(script) as peer:
+        session = ImapSession.open(peer.endpoint(), login(), on_alert=heard.append)
+        session.run(b"NOOP")
+        session.close()
+    assert heard == ["full", "x" * SAID_MAX + "…"]
+
+
+def test_alerts_have_a_limit() -> None:
+    heard: list[str] = []
+    many = b"".join(b"* OK [ALERT] number %d\r\n" % number for number in range(1000))
+    with logged_in("C: F1 NOOP", many + b"F1 OK\r\n") as peer:
+        session = ImapSession.open(peer.endpoint(), login(), on_alert=heard.append)
+        session.run(b"NOOP")
+        session.close()
+    assert len(heard) == module.MAX_ALERTS
+
+
+@pytest.mark.parametrize("answer", ["F1 NO ", "F1 NO [INUSE] ", "F1 NO [" + "X" * 3000 + "] ", "* BYE "])
+def test_a_long_refusal_is_cut(answer: str) -> None:
+    with logged_in(f"C: F1 NOOP\nS: {answer}" + "x" * 100_000) as peer:
+        session = open_session(peer)
+        with pytest.raises(ServerRefused) as caught:
+            session.run(b"NOOP")
+        session.close()
+    assert caught.value.text == "x" * SAID_MAX + "…"
+    assert len(caught.value.detail) < 1000
 
 
 def test_capabilities_change_when_the_server_says_so() -> None:

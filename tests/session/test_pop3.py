@@ -15,6 +15,7 @@ import pytest
 import scramp
 
 from fetchmail_py.errors import (
+    SAID_MAX,
     AuthenticationFailed,
     ConnectionLost,
     CredentialError,
@@ -788,6 +789,45 @@ def test_a_server_that_trickles_counts_as_silent(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConnectionLost, match="sent 3 octets") as caught:
         list(session.retrieve(entries(10), Sink()))
     assert caught.value.timed_out
+
+
+def listing_at(rate: int, count: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """LIST of `count` messages, `rate` lines each minute."""
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 15.0  # read some four times a minute
+        return now
+
+    monkeypatch.setattr(pop3, "time", SimpleNamespace(monotonic=clock))
+    numbers = iter(range(1, count + 1))
+
+    def answer(_: int) -> bytes:
+        lines = b"".join(b"%d 1000\r\n" % number for _, number in zip(range(rate), numbers, strict=False))
+        return lines or b".\r\n"
+
+    wire = Wire(answer)
+    wire.waiting.extend(range(10 * count))
+    session = in_process(wire)
+    return sum(len(lines) for lines in session._lines())
+
+
+def test_a_listing_that_trickles_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConnectionLost, match="listed") as caught:
+        listing_at(1, 100_000, monkeypatch)
+    assert caught.value.timed_out
+
+
+def test_a_slow_listing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert listing_at(40, 100_000, monkeypatch) == 100_000
+
+
+def test_a_long_refusal_is_cut() -> None:
+    session = in_process(Wire(lambda _: b"-ERR " + b"x" * 100_000 + b"\r\n"))
+    (refused,) = session.retrieve(entries(10), Sink())
+    assert isinstance(refused, NotRetrieved)
+    assert refused.reason == "x" * SAID_MAX + "…"
 
 
 def test_a_silent_server() -> None:
