@@ -808,7 +808,7 @@ def listing_at(rate: int, count: int, monkeypatch: pytest.MonkeyPatch) -> int:
         return lines or b".\r\n"
 
     wire = Wire(answer)
-    wire.waiting.extend(range(10 * count))
+    wire.waiting.extend(range(1, 10 * count))
     session = in_process(wire)
     return sum(len(lines) for lines in session._lines())
 
