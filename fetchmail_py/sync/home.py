@@ -303,6 +303,25 @@ class Home:
 
     # -- effects -----------------------------------------------------------------------------------------------------
 
+    def check_owner(self, *, fresh: bool) -> None:
+        """Raises SafetyStop where the state belongs to an account of the other protocol, or to another maildrop.
+
+        IMAP finds out by itself whose mail it is (`imap_boxes.check_same_account`): its messages have UIDs.
+        """
+        imap, drop = self.state.get("server"), self.state.get("maildrop_of")
+        now = f"{self.account.user}@{self.account.host}"
+        other = imap if self._is_pop3 else drop
+        if other is None and self._is_pop3 and drop not in {None, now} and self.state.number("fetched_messages"):
+            other = drop
+        if other is not None and not fresh:
+            raise SafetyStop(
+                f"{self.root} holds the mail of {other}, fetched by {'IMAP' if other == imap else 'POP3'}",
+                hint="give this account a maildir of its own; if it is the same mail under another name, say so with --fresh",
+            )
+        self.state.put("maildrop_of", now if self._is_pop3 else None)
+        if self._is_pop3:
+            self.state.put("server", None)
+
     def begin_effects(self) -> None:
         """Before the first change of this run on either side: the run gets its number, in the state and in the memory.
 

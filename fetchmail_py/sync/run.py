@@ -137,6 +137,7 @@ def _work(
 ) -> None:
     # Imported here: an account has one of the two protocols, and the other's code is start-up time.
     try:
+        home.check_owner(fresh=options.fresh)
         if home.account.protocol == "pop3":
             from fetchmail_py.sync.pop3 import Pop3Run  # noqa: PLC0415
 

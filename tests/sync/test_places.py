@@ -230,3 +230,49 @@ class TestAnotherServer:
         report = account.sync(fresh=True)
         assert report.downloaded == 0, "it is the same mail: recognised by content"
         account.assert_same()
+
+
+class TestAnotherOwner:
+    """The mail of two people, or of two protocols, is not mixed in one Maildir."""
+
+    def test_another_maildrop(self, tmp_path: Path) -> None:
+        store = Store()
+        store.append(b"Subject: one\r\n\r\n")
+        with world(tmp_path, store, Pop3Server(store), keep=None) as found:
+            found.sync()
+            user = found.account.user
+            found.settings(user="somebody.else")
+            report = found.run()
+            assert report.exit_status is ExitStatus.SAFETY
+            assert f"{user}@" in str(report.failure)
+            found.settings(user=user)
+            found.sync()
+            store.user = "new.name"
+            found.settings(user=store.user)
+            found.sync(fresh=True)
+            found.sync()
+            assert len(found.files()) == 1
+
+    @pytest.mark.parametrize("first", ["pop3", "imap"])
+    def test_the_other_protocol(self, tmp_path: Path, first: str) -> None:
+        store = Store()
+        store.append(b"Subject: one\r\n\r\n")
+        with ImapServer(store) as imap, world(tmp_path, store, Pop3Server(store), keep=None) as found:
+            settings = {
+                "pop3": {"protocol": "pop3", "port": found.account.port},
+                "imap": {"protocol": "imap", "port": imap.port, "mode": "backup"},
+            }
+            found.settings(**settings[first])
+            found.sync()
+            found.settings(**settings["imap" if first == "pop3" else "pop3"])
+            assert found.run().exit_status is ExitStatus.SAFETY
+            found.settings(**settings[first])
+            found.sync()
+
+    def test_a_wrong_name_before_the_first_mail_is_no_matter(self, tmp_path: Path) -> None:
+        store = Store()
+        with world(tmp_path, store, Pop3Server(store), keep=None) as found:
+            found.sync()
+            store.user = "right"
+            found.settings(user="right")
+            found.sync()
