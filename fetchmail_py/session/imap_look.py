@@ -46,6 +46,8 @@ MAX_MAILBOXES = 200_000
 """Entries of one answer to LIST, and STATUS beside them."""
 MAX_MESSAGES = 2_000_000
 """Messages of one listing, and ranges of what is gone."""
+MAX_NAME = 8192
+"""Octets of a mailbox name; what is longer no server takes back in a command."""
 MAX_NAMES = 32 * 1024 * 1024
 """Octets of the names in one answer to LIST."""
 
@@ -168,13 +170,14 @@ def survey(session: ImapSession, ahead: Known | None = None, *, compress: bool =
 def _read_list(
     session: ImapSession, ticket: Ticket
 ) -> tuple[dict[bytes, ListEntry], dict[bytes, dict[str, int | str]]]:
-    """A name with NUL, which no command can hold (RFC 9051, 9, CHAR8), is left out: it could only be listed."""
+    """A name with NUL, which no command can hold (RFC 9051, 9, CHAR8), or of more than `MAX_NAME`, is left out: it could only be
+    listed."""
     found: dict[bytes, ListEntry] = {}
     numbers: dict[bytes, dict[str, int | str]] = {}
     octets = 0
     for event in session.events(ticket):
         if isinstance(event, ListEntry):
-            if b"\0" not in event.name:
+            if len(event.name) <= MAX_NAME and b"\0" not in event.name:
                 found[event.name] = event
                 octets += len(event.name)
         elif isinstance(event, StatusData):

@@ -211,6 +211,7 @@ class TestList:
         extended = bool(capabilities)
         command = 'C: F1 LIST "" "*"' + (" RETURN (SUBSCRIBED STATUS (MESSAGES UIDNEXT UIDVALIDITY))" if extended else "")
         answer = b'* LIST () "/" {3}\r\na\0b\r\n* STATUS {3}\r\na\0b (MESSAGES 1)\r\n* LIST () "/" c\r\nF1 OK\r\n'
+        answer = b'* LIST () "/" "' + b"x" * 100_000 + b'"\r\n' + answer
         steps: list[Step] = [command, answer]
         if not extended:
             steps.append('C: F2 STATUS "c" (MESSAGES UIDNEXT UIDVALIDITY)\nS: F2 OK')
