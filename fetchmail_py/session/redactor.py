@@ -58,6 +58,10 @@ class Redactor:
         """`text` without any secret. `edge`: of how many characters on a piece of a secret at either end counts as cut off."""
         if not self._forms or not text:
             return text
+        whole = text.rstrip("…")
+        if len(whole) < len(text):
+            # Where words were cut, a piece of a secret may stand at the end.
+            return self.hide(whole, mark, edge) + text[len(whole) :]
         spans = sorted(self._spans(_fold(text), edge))
         shown: list[str] = []
         at = 0

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from fetchmail_py.errors import AuthenticationFailed, ProtocolError
+from fetchmail_py.errors import SAID_MAX, AuthenticationFailed, ProtocolError, cut
 from fetchmail_py.session.redactor import Redactor
 
 TOKEN = "ya29." + "".join(chr(97 + n * 7 % 26) + str(n) for n in range(300))
@@ -97,3 +97,13 @@ def test_errors_are_cleaned_and_keep_our_own_words() -> None:
     with pytest.raises(ProtocolError) as caught, redactor:
         raise ProtocolError("no answer", data=b"PASS pass")
     assert caught.value.data == b"... ..."
+
+
+@pytest.mark.parametrize("shown", range(4, 14))
+def test_a_secret_in_which_a_long_answer_was_cut(shown: int) -> None:
+    said = cut("x" * (SAID_MAX - shown) + "hunter2-lower and more")
+    assert knowing("hunter2-lower").hide(said).strip("…") == "x" * (SAID_MAX - shown)
+
+
+def test_an_answer_of_nothing_but_marks() -> None:
+    assert knowing("hunter2-lower").hide("…" * 100_000) == "…" * 100_000
