@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fetchmail_py.errors import ConfigError, SafetyStop, ServerRefused
 from fetchmail_py.identity import NO_IDENTITY, identity
-from fetchmail_py.model import Flags, Look, MailboxName, MessageKey, Pair, RemoteMailbox, RemoteSnapshot, Uid, UidSet
+from fetchmail_py.model import Look, MailboxName, MessageKey, Pair, RemoteMailbox, RemoteSnapshot, Uid, UidSet
 from fetchmail_py.plan import patterns, twoway
 from fetchmail_py.plan.oneway import Delta
 from fetchmail_py.session.imap import ImapSession
@@ -47,8 +47,6 @@ class Box:
         """Mode disconnected: what differs here; None: not looked at, since nothing changed."""
         self.strangers: dict[MessageKey, LocalFile] = {}
         """Mode disconnected: files that no row knows."""
-        self.flags_here: dict[Uid, Flags] = {}
-        """Mode disconnected: flags of files without a UID, by the number of their row."""
         self.another_folder = False
         """Mode disconnected: its directory is not the one it was: what is missing in it was not deleted there."""
         self.vanished = False

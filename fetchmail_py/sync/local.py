@@ -38,7 +38,6 @@ def look(home: Home, box: Box, *, contents: bool) -> None:
             box.signature = box.maildir.signature()
             changed, missing, strangers, sizes_of = _compare(home, box, contents=contents)
     flags: dict[Uid, Flags] = {}
-    box.flags_here.clear()
     for pair, file in changed:
         found = home.flags_known(box.row, file, pair.flags)
         if found != pair.flags:
