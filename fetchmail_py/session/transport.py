@@ -26,7 +26,9 @@ from fetchmail_py.errors import (
 )
 
 RECEIVE: Final = 256 * 1024
-"""Octets asked of the socket at a time."""
+"""Octets taken from the network at a time."""
+RECORD: Final = 16 * 1024
+"""Octets that TLS has to give at a time, at most (RFC 8446, 5.1): a larger buffer would be allocated for nothing each time."""
 INFLATE: Final = 1024 * 1024
 """Octets inflated at a time, however much a few compressed ones would give."""
 KEEPALIVE_IDLE: Final = 60
@@ -140,7 +142,7 @@ class Transport:
             if self._inflated and self._inflate is not None:
                 return self._take_inflated(b"")
             try:
-                data = self._socket.recv(RECEIVE)
+                data = self._socket.recv(RECORD if self.encrypted else RECEIVE)
                 if data and self.encrypted:
                     data = self._with_more(data)
             except OSError as error:
@@ -165,7 +167,7 @@ class Transport:
         self._socket.settimeout(0)
         try:
             while size < RECEIVE:
-                more = self._socket.recv(RECEIVE)
+                more = self._socket.recv(RECORD)
                 if not more:
                     break  # the end: the next wait meets it again
                 pieces.append(more)
