@@ -17,6 +17,8 @@ from tests.live import dovecot
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ["dovecot-imapd", "dovecot-pop3d"]
+PARALLEL = ["-n", "auto", "--dist", "worksteal"]
+"""A process for each core, each with servers of its own: most of the time goes into waiting for programs to start and end."""
 
 
 def main() -> int:
@@ -31,7 +33,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="fetchmail-py-wheel-") as directory:
         environment = os.environ | {"FETCHMAIL_PY_COMMAND": str(install_wheel(Path(directory)))}
         status = subprocess.run(
-            [sys.executable, "-m", "pytest", *sys.argv[1:]], cwd=ROOT, env=environment, check=False
+            [sys.executable, "-m", "pytest", *PARALLEL, *sys.argv[1:]], cwd=ROOT, env=environment, check=False
         ).returncode
     if problem is not None:
         line = "!" * 100

@@ -33,7 +33,6 @@ def _host() -> str:
 _counter = itertools.count(1)
 _process = os.urandom(4).hex()
 _suffix = _host()
-_pid = os.getpid()
 # Ours, or of a program that names files the same way.
 _OUR_NAME = re.compile(r"\d+\.M\d+P(\d+)Q\d+R([0-9a-f]{8})\.(.*)", re.DOTALL)
 
@@ -41,7 +40,7 @@ _OUR_NAME = re.compile(r"\d+\.M\d+P(\d+)Q\d+R([0-9a-f]{8})\.(.*)", re.DOTALL)
 def new_key() -> MessageKey:
     """A name no other delivery has: time, process, a count, and chance in case the process number comes again."""
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    return MessageKey(f"{seconds}.M{nanoseconds // 1000}P{_pid}Q{next(_counter)}R{_process}.{_suffix}")
+    return MessageKey(f"{seconds}.M{nanoseconds // 1000}P{os.getpid()}Q{next(_counter)}R{_process}.{_suffix}")
 
 
 def deliver(tmp: str, data: bytes, mtime: int | None) -> Delivered:

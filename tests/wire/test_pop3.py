@@ -120,7 +120,7 @@ ANSWERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("make", "data", "expected"), ANSWERS, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(("make", "data", "expected"), ANSWERS, ids=lambda value: getattr(value, "__name__", repr(value))[:40])
 def test_an_answer_is_the_same_however_it_comes(make: Callable[[], Read], data: bytes, expected: object) -> None:
     for rest in (b"", b"+OK and the next\r\n.\r\n"):
         stream = data + rest
