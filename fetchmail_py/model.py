@@ -262,3 +262,9 @@ class StoredMessage(NamedTuple):
     stored_at: float
     """POSIX time."""
     stage: int
+
+
+def count_of(number: int, noun: str) -> str:
+    """1 message, 2 messages."""
+    plural = noun + ("es" if noun.endswith("x") else "s")
+    return f"{number:,} {noun if number == 1 else plural}"

@@ -200,3 +200,5 @@ class AccountStatus(NamedTuple):
     deferred: list[Deferred]
     failures: int
     """Runs in a row that failed for a transient cause."""
+    stops: list[SafetyStop]
+    """What the next run will stop at, as this side alone tells: the Maildir is gone, or a mailbox's folder is another."""

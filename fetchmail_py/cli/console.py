@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 from fetchmail_py.cli.explain import explain
 from fetchmail_py.errors import FetchmailError, StoreError
+from fetchmail_py.model import count_of
 from fetchmail_py.report import Alert, Arrival, CheckLine, Event, Notice, Progress, Report
 
 if TYPE_CHECKING:
@@ -37,12 +38,6 @@ def size_of(octets: float) -> str:
             return f"{octets:.0f} {unit}" if unit == "B" or octets >= 100 else f"{octets:.1f} {unit}"
         octets /= 1000
     raise AssertionError
-
-
-def count_of(number: int, noun: str) -> str:
-    """1 message, 2 messages."""
-    plural = noun + ("es" if noun.endswith("x") else "s")
-    return f"{number:,} {noun if number == 1 else plural}"
 
 
 class Console:

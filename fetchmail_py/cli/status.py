@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from fetchmail_py.cli.app import Invocation, app, usage
-from fetchmail_py.cli.console import Console, count_of, safe, size_of
+from fetchmail_py.cli.console import Console, safe, size_of
+from fetchmail_py.cli.explain import explain
 from fetchmail_py.errors import ConfigError, ExitStatus, FetchmailError
-from fetchmail_py.report import AccountStatus, status_of_error
+from fetchmail_py.model import count_of
+from fetchmail_py.report import AccountStatus, error_json, status_of_error
 
 
 @app.command()
@@ -37,15 +39,27 @@ def status(
             ended = ended or status_of_error(error)
             continue
         if console.as_json:
-            lists = {"mailboxes": [box._asdict() for box in found.mailboxes], "deferred": [one._asdict() for one in found.deferred]}
-            console.json(found._asdict() | lists)
+            console.json(_document(found))
         else:
             _show(console, found)
+        for stop in found.stops:
+            console.error(stop, found.account)
+            ended = ended or stop.exit_status
     return ended
 
 
+def _document(found: AccountStatus) -> dict[str, object]:
+    lists: dict[str, object] = {
+        "mailboxes": [box._asdict() for box in found.mailboxes],
+        "deferred": [one._asdict() for one in found.deferred],
+        "stops": [error_json(stop, explain) for stop in found.stops],
+    }
+    return found._asdict() | lists
+
+
 def _show(console: Console, found: AccountStatus) -> None:
-    synced = "never synchronised" if found.last_sync is None else f"last sync {_moment(found.last_sync)}"
+    never = "nothing is here now" if found.stops else "never synchronised"
+    synced = never if found.last_sync is None else f"last sync {_moment(found.last_sync)}"
     console.out(f"{found.account}: {count_of(found.messages, 'message')}, {size_of(found.bytes)}, {synced}")
     if found.last_error is not None:
         again = f" ({found.failures} runs in a row)" if found.failures > 1 else ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 import socket
 import time
 from collections.abc import Callable
@@ -17,17 +19,22 @@ from fetchmail_py.errors import (
     ServerUnreachable,
     StoreError,
 )
+from fetchmail_py.model import count_of
 from fetchmail_py.plan import patterns
 from fetchmail_py.report import CheckLine, plain_words, status_of_error
 from fetchmail_py.session import imap_look
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.login import Login
 from fetchmail_py.session.transport import Transport
+from fetchmail_py.store import memory
 from fetchmail_py.store.lock import Lock
 from fetchmail_py.store.state import FILE_NAME
+from fetchmail_py.sync import place
 from fetchmail_py.sync.home import endpoint_of
 from fetchmail_py.sync.status import status_of
 
+ROOM = 100e6
+"""Octets of free space below which there is no room to work: a batch of messages, and the state's log, fit into less, not much."""
 SOON = 14 * 24 * 3600
 """Seconds before its end from which a certificate is worth a word."""
 _IMAP_WORTH_KNOWING = (
@@ -171,7 +178,7 @@ class _Check:
             listed = [box for box in imap_look.list_mailboxes(session) if box.selectable]
             wanted = [box for box in listed if patterns.wanted(box, self.account.mailboxes)]
             messages = sum(box.messages or 0 for box in wanted)
-            text = f"{len(wanted)} of {len(listed)} mailboxes, {messages} messages"
+            text = f"{len(wanted)} of {count_of(len(listed), 'mailbox')}, {count_of(messages, 'message')}"
             if wanted:
                 self._good("mailboxes", text)
             else:
@@ -197,7 +204,8 @@ class _Check:
             if found.expire is not None:
                 self._info("EXPIRE", self._expire(found.expire))
             entries = session.listing()
-            self._good("maildrop", f"{len(entries)} messages, {sum(entry.size for entry in entries)} octets")
+            octets = count_of(sum(entry.size for entry in entries), "octet")
+            self._good("maildrop", f"{count_of(len(entries), 'message')}, {octets}")
             if any(entry.uidl is None for entry in entries) and self.account.keep != 0:
                 self._bad("keep", ConfigError("the server has no UIDL", key="keep", hint='set keep = "0"'))
             session.quit()
@@ -222,27 +230,102 @@ class _Check:
                 self._bad("Maildir", StoreError(f"{existing} is not a directory", path=existing, hint="choose another `maildir`"))
                 return
             existing = os.path.dirname(existing)
-        if not os.access(existing, os.W_OK | os.X_OK):
-            self._bad("Maildir", StoreError(f"{existing} cannot be written to", path=existing, hint="check its permissions"))
+        if not _may(existing, os.R_OK | os.W_OK | os.X_OK):
+            self._bad("Maildir", _forbidden(existing))
             return
+        try:
+            stop = place.gone(path, memory.load(self.account.name)[0])
+        except FetchmailError as error:
+            self._bad("Maildir", error)
+            return
+        if stop is not None:
+            self._bad("Maildir", stop)
+            return
+        if existing == path:
+            self._owner(path)
         room = os.statvfs(existing)
-        free = room.f_bavail * room.f_frsize / 1e9
+        free = room.f_bavail * room.f_frsize
         made = "" if existing == path else "; it will be made"
-        self._good("Maildir", f"{path}, {free:.1f} GB free{made}")
+        if free < ROOM or (room.f_files and not room.f_favail):
+            what = f"only {_room(free)} free" if free < ROOM else "no file can be made: the file system has no inode left"
+            hint = f"make room: a run wants at least {_room(ROOM)}"
+            self._bad("Maildir", StoreError(f"{path}: {what}", path=existing, errno=errno.ENOSPC, hint=hint))
+        else:
+            self._good("Maildir", f"{path}, {_room(free)} free{made}")
+
+    def _owner(self, path: str) -> None:
+        """Another user's Maildir that may be written to: what a run makes there is private to whoever runs it."""
+        owner = os.stat(path).st_uid
+        if owner != os.geteuid():
+            self._on_line(
+                CheckLine(
+                    "Maildir",
+                    None,
+                    f"{path} belongs to {_user(owner)}, who could not read what a run by {_user(os.geteuid())} makes there",
+                    f"run it as {_user(owner)}",
+                )
+            )
 
     def _state(self) -> None:
         path = self.account.maildir
-        if not os.path.exists(f"{path}/{FILE_NAME}"):
-            self._info("state", "none yet: the first sync makes it")
+        file = f"{path}/{FILE_NAME}"
+        try:
+            there = os.path.isdir(path) and place.has_state(path)
+            stop = place.gone(path, memory.load(self.account.name)[0])
+            mail = not there and stop is None and place.has_mail(path)
+        except FetchmailError as error:
+            self._bad("state", error)
+            return
+        if stop is not None:
+            return  # told with the Maildir
+        if not there:
+            matched = "none, but there is mail: the next sync matches it with the server, and deletes nothing"
+            self._info("state", matched if mail else "none yet: the first sync makes it")
+            return
+        if not _may(file, os.R_OK | os.W_OK):
+            self._bad("state", _forbidden(file))
             return
         try:
-            Lock.acquire(path).close()
+            Lock.acquire(path, create=False).close()
         except Locked as error:
             self._info("state", error.detail)
+        except FetchmailError as error:
+            self._bad("state", error)
+            return
         try:
             status = status_of(self.account)
         except FetchmailError as error:
             self._bad("state", error)
             return
         last = "never" if status.last_sync is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(status.last_sync))
-        self._good("state", f"{status.messages} messages in {len(status.mailboxes)} mailboxes, last sync {last}")
+        messages, boxes = count_of(status.messages, "message"), count_of(len(status.mailboxes), "mailbox")
+        self._good("state", f"{messages} in {boxes}, last sync {last}")
+        for stop in status.stops:
+            self._bad("folder", stop)
+
+
+def _may(path: str, what: int) -> bool:
+    """`os.access` for the user whose rights count."""
+    return os.access(path, what, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _forbidden(path: str) -> StoreError:
+    """A place that belongs to somebody else, or whose permissions are wrong."""
+    owner = os.stat(path).st_uid
+    if owner == os.geteuid():
+        return StoreError(f"{path} cannot be read and written", path=path, hint=f"chmod u+rwX {path}")
+    who = f"{_user(os.geteuid())}, who runs this, can not read and write it"
+    return StoreError(
+        f"{path} belongs to {_user(owner)}, and {who}", path=path, hint=f"run it as {_user(owner)}, or choose another `maildir`"
+    )
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def _room(octets: float) -> str:
+    return f"{octets / 1e9:.1f} GB" if octets >= 1e9 else f"{octets / 1e6:.0f} MB"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Self
 from uuid import uuid4
 
@@ -23,6 +23,7 @@ from fetchmail_py.store.keywords import KeywordTable
 from fetchmail_py.store.lock import Lock
 from fetchmail_py.store.maildir import LocalFile, Maildir, letters_of
 from fetchmail_py.store.state import FILE_NAME, MailboxRow, StateDb
+from fetchmail_py.sync import place
 
 REMEMBER_EVERY = 24 * 3600
 """Seconds after which a run without effects renews the memory all the same, so that "last seen" stays true enough."""
@@ -74,8 +75,8 @@ class Home:
             self._note("what was remembered about this Maildir could not be read; nothing is deleted in this run")
         self._remembered = remembered
         if not os.path.isdir(self.root):
-            if remembered is not None and remembered.messages and not fresh:
-                raise self._gone("is not there")
+            if not fresh:
+                self._refuse_if_gone()
             if not self.dry_run:
                 self._make_root()
         existing = self.root
@@ -88,17 +89,15 @@ class Home:
         self.barrier = Barrier(existing)
         self._open.append(self.barrier)
         path = f"{self.root}/{FILE_NAME}"
-        had_state = os.path.lexists(path)
-        has_mail = any(True for _ in self._mail())
-        if not had_state and not has_mail and remembered is not None and remembered.messages and not fresh:
-            raise self._gone("has neither state nor mail")
+        if not fresh and os.path.isdir(self.root):
+            self._refuse_if_gone()
         self.state = self._open_state(path)
         self._open.append(self.state)
         if self.state.get("store_id") is None:
             self.new = True
             self.state.put("store_id", uuid4().hex)
-            self.trusted = not has_mail
-            if has_mail:
+            self.trusted = not place.has_mail(self.root)
+            if not self.trusted:
                 self._note("there is mail but no state: it is matched with the server; nothing is deleted in this run")
         elif remembered is None:
             # The very first run may have been cut before it could be remembered: that state has seen everything there was.
@@ -122,40 +121,15 @@ class Home:
         with Barrier(os.path.dirname(self.root) or "/") as above:
             above.directories(changed)
 
-    def _gone(self, what: str) -> SafetyStop:
-        assert self._remembered is not None
-        seen = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._remembered.last_seen))
-        where = ""
-        if self._remembered.maildir != self.root:
-            where = f", then in {self._remembered.maildir}"
-        return SafetyStop(
-            f"{self.root} {what}, but it had {self._remembered.messages} messages when it was last seen on {seen}{where}",
-            hint="mount the disk or restore the folder; or download everything again with --fresh",
-        )
+    def _refuse_if_gone(self) -> None:
+        stop = place.gone(self.root, self._remembered)
+        if stop is not None:
+            raise stop
 
     def _open_state(self, path: str) -> StateDb:
         if self.dry_run:
             return StateDb.open_copy(path)
         return StateDb.open(path)
-
-    def _mail(self) -> Iterator[str]:
-        """Directories below the root that are Maildirs with a message in them."""
-        seen: set[tuple[int, int]] = set()
-        for directory, subdirectories, _ in os.walk(self.root, followlinks=True):
-            found = os.stat(directory)
-            if (found.st_dev, found.st_ino) in seen:
-                subdirectories.clear()  # a link back to where we have been
-                continue
-            seen.add((found.st_dev, found.st_ino))
-            if "cur" in subdirectories and "new" in subdirectories:
-                for subdir in ("new", "cur"):
-                    with os.scandir(f"{directory}/{subdir}") as entries:
-                        if any(not entry.name.startswith(".") for entry in entries):
-                            yield directory
-                            break
-                for subdir in ("cur", "new", "tmp"):
-                    if subdir in subdirectories:
-                        subdirectories.remove(subdir)
 
     # -- what a killed run left --------------------------------------------------------------------------------------
 

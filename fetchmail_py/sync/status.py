@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 
 from fetchmail_py.config import Account
 from fetchmail_py.report import AccountStatus, Deferred, MailboxStatus
+from fetchmail_py.store import memory
+from fetchmail_py.store.durable import Barrier
 from fetchmail_py.store.state import FILE_NAME, StateDb
+from fetchmail_py.sync import place
 from fetchmail_py.wire.utf7 import printable
 
 
 def status_of(account: Account) -> AccountStatus:
     """The account's status. Raises StoreError where there is a state that cannot be read."""
     path = f"{account.maildir}/{FILE_NAME}"
-    if not os.path.exists(path):
-        return AccountStatus(account.name, [], 0, 0, None, None, [], 0)
-    with closing(StateDb.open_to_read(path)) as state:
+    stop = place.gone(account.maildir, memory.load(account.name)[0])
+    if not place.has_state(account.maildir):
+        return AccountStatus(account.name, [], 0, 0, None, None, [], 0, [] if stop is None else [stop])
+    with closing(StateDb.open_to_read(path)) as state, closing(Barrier(account.maildir)) as barrier:
         last_sync = _time(state.get("last_sync"))
         deferred = state.deferred()
         totals = state.totals()
         names = {0: "maildrop"}
         mailboxes = []
+        stops = []
         if account.protocol == "pop3":
             totals = {0: (state.number("fetched_messages"), state.number("fetched_bytes"))}
             count = sum(1 for row in deferred if row.mailbox == 0)
@@ -34,6 +38,12 @@ def status_of(account: Account) -> AccountStatus:
                 # A mailbox in which nothing was new is not written to: the account's last run vouches for it.
                 synced = last_sync if row.settled and last_sync is not None else row.last_sync
                 wrong = row.last_error if row.listed else "no longer at the server: what is here stays, and goes nowhere"
+                if account.mode == "disconnected":
+                    lost = place.lost_folder(account.maildir, account.name, state, row, barrier)
+                    if lost is not None and lost.stop is not None:
+                        lost.stop.mailbox = name
+                        stops.append(lost.stop)
+                    wrong = wrong if lost is None else lost.text
                 mailboxes.append(MailboxStatus(name, messages, octets, synced, wrong, count))
         return AccountStatus(
             account=account.name,
@@ -44,6 +54,7 @@ def status_of(account: Account) -> AccountStatus:
             last_error=state.get("last_error"),
             deferred=[Deferred(names.get(row.mailbox, "?"), row.ident, row.reason) for row in deferred],
             failures=state.number("failures"),
+            stops=stops,
         )
 
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from fetchmail_py.errors import SafetyStop, ServerRefused
 from fetchmail_py.model import MailboxName, RemoteMailbox
-from fetchmail_py.plan import guard, patterns, twoway
+from fetchmail_py.plan import patterns, twoway
 from fetchmail_py.plan.actions import Action
 from fetchmail_py.plan.push import CreateRemoteMailbox, RenameRemoteMailbox
 from fetchmail_py.session import imap_store
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.store.maildir import Signature
-from fetchmail_py.sync import local
+from fetchmail_py.sync import local, place
 from fetchmail_py.sync.imap import ImapRun
 from fetchmail_py.sync.imap_boxes import Box
 from fetchmail_py.wire.utf7 import printable
@@ -151,7 +151,7 @@ class TwoWayPlaces(ImapRun):
         if box.maildir.inode() == row.inode and row.born in {None, box.maildir.born()}:
             return
         known = self.home.state.count_present(row.id)
-        if len(paired) < known and (len(paired) < guard.FEW or 2 * len(paired) <= known):
+        if not place.is_another(len(paired), known):
             # A copy that was restored, say: what it lacks is fetched again.
             box.another_folder = True
             return
@@ -165,14 +165,9 @@ class TwoWayPlaces(ImapRun):
         # Whatever else is in it waits as well, and the next run asks again.
         box.signature = row.signature = None
         box.unfinished = True
-        self.report.stops.append(
-            SafetyStop(
-                f"its folder was made anew and lacks {len(paired)} of its {known} messages; nothing was deleted at the server",
-                hint=f"to download them again: fetchmail-py sync {self.account.name} --fresh; "
-                "if they are to be deleted: --allow-mass-delete",
-                mailbox=printable(box.name),
-            )
-        )
+        stop = place.made_anew(self.account.name, len(paired), known)
+        stop.mailbox = printable(box.name)
+        self.report.stops.append(stop)
 
     def _may_be_made(self, box: Box) -> bool:
         """Whether what is missing of a mailbox's directory may be made, so that it can be read now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -80,6 +81,21 @@ def test_json(home: Path) -> None:
     }  # fmt: skip
     status = [json.loads(line) for line in run(home, "status", "--json").stdout.splitlines()]
     assert [account["messages"] for account in status] == [12, 12, 0, 0]
+
+
+def test_status_and_check_tell_of_a_maildir_that_is_gone(home: Path) -> None:
+    run(home, "sync", "work", "isp")
+    shutil.rmtree(home / "work")
+    for command in ("status", "check", "sync"):
+        done = run(home, command, "work")
+        assert done.returncode == 3
+        assert "but it had 12 messages when it was last seen" in done.stdout + done.stderr
+        assert "--fresh" in done.stdout + done.stderr
+    done = run(home, "status", "--json")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 3
+    assert [len(account["stops"]) for account in found] == [1, 0, 0, 0]
+    assert found[0]["stops"][0].keys() == {"kind", "message", "hint", "mailbox"}
 
 
 def test_report_after(home: Path) -> None:

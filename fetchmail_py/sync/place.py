@@ -1,0 +1,124 @@
+"""Whether what lies at an account's `maildir` is what was there before: a run, `check` and `status` decide it in the same way."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fetchmail_py.errors import SafetyStop, StoreError
+from fetchmail_py.model import count_of
+from fetchmail_py.plan import guard
+from fetchmail_py.store.durable import Barrier
+from fetchmail_py.store.maildir import Maildir, split_name
+from fetchmail_py.store.memory import Remembered
+from fetchmail_py.store.state import FILE_NAME, MailboxRow, StateDb
+
+
+def gone(root: str, remembered: Remembered | None) -> SafetyStop | None:
+    """The stop for a Maildir that had mail when it was last seen, and is not there, or has neither state nor mail.
+
+    Raises StoreError where it cannot be read.
+    """
+    if remembered is None or not remembered.messages:
+        return None
+    if not os.path.isdir(root):
+        what = "is not there"
+    elif not has_state(root) and not has_mail(root):
+        what = "has neither state nor mail"
+    else:
+        return None
+    seen = time.strftime("%Y-%m-%d %H:%M", time.localtime(remembered.last_seen))
+    where = "" if remembered.maildir == root else f", then in {remembered.maildir}"
+    return SafetyStop(
+        f"{root} {what}, but it had {count_of(remembered.messages, 'message')} when it was last seen on {seen}{where}",
+        hint="mount the disk or restore the folder; or download everything again with --fresh",
+    )
+
+
+def has_state(root: str) -> bool:
+    """Whether there is a state; one that may not be looked at is no missing one. Raises StoreError."""
+    path = f"{root}/{FILE_NAME}"
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise StoreError.from_os_error(error, "looking for the state", path) from error
+    return True
+
+
+def has_mail(root: str) -> bool:
+    """Whether there is a message in any Maildir at or below the root. Raises StoreError."""
+    try:
+        return any(True for _ in _mail(root))
+    except OSError as error:
+        raise StoreError.from_os_error(error, "looking for mail") from error
+
+
+def _mail(root: str) -> Iterator[str]:
+    """Directories at and below the root that are Maildirs with a message in them."""
+
+    def unreadable(error: OSError) -> None:
+        # What lies below the root may be another's: lost+found, say.
+        if error.filename == root and not isinstance(error, FileNotFoundError):
+            raise error
+
+    seen: set[tuple[int, int]] = set()
+    for directory, subdirectories, _ in os.walk(root, followlinks=True, onerror=unreadable):
+        found = os.stat(directory)
+        if (found.st_dev, found.st_ino) in seen:
+            subdirectories.clear()  # a link back to where we have been
+            continue
+        seen.add((found.st_dev, found.st_ino))
+        if "cur" in subdirectories and "new" in subdirectories:
+            for subdir in ("new", "cur"):
+                with os.scandir(f"{directory}/{subdir}") as entries:
+                    if any(not entry.name.startswith(".") for entry in entries):
+                        yield directory
+                        break
+            for subdir in ("cur", "new", "tmp"):
+                if subdir in subdirectories:
+                    subdirectories.remove(subdir)
+
+
+class Lost(NamedTuple):
+    """A mailbox of the two-way mode whose folder is not what it was."""
+
+    text: str
+    stop: SafetyStop | None
+    """None: it is gone, which stops nothing. It may have been renamed, which the next run finds out."""
+
+
+def lost_folder(root: str, account: str, state: StateDb, row: MailboxRow, barrier: Barrier) -> Lost | None:
+    """What the next run in mode disconnected would say of a mailbox's folder, as far as this side alone tells."""
+    known = state.count_present(row.id)
+    maildir = Maildir(f"{root}/{row.path}" if row.path else root, barrier)
+    if not row.listed or not known:
+        return None
+    if not maildir.has_a_part():
+        return Lost("its folder is not where it was: if it was not renamed, --fresh downloads it again", None)
+    if not maildir.exists() or row.inode is None:
+        return None
+    if maildir.inode() == row.inode and row.born in {None, maildir.born()}:
+        return None
+    there = {split_name(os.fsdecode(name))[0].encode("utf-8", "surrogatepass") for names in maildir.names() for name in names}
+    missing = sum(uid > 0 and key not in there for uid, key, _, _ in state.rows(row.id))
+    if not is_another(missing, known):
+        return None
+    stop = made_anew(account, missing, known)
+    return Lost(stop.detail, stop)
+
+
+def is_another(missing: int, known: int) -> bool:
+    """Whether a folder that was made anew lacks so much that it is another; else it is a copy, and what it lacks is fetched."""
+    return missing > 0 and (missing >= known or (missing >= guard.FEW and 2 * missing > known))
+
+
+def made_anew(account: str, missing: int, known: int) -> SafetyStop:
+    """The stop for such a folder."""
+    return SafetyStop(
+        f"its folder was made anew and lacks {missing} of its {count_of(known, 'message')}; nothing was deleted at the server",
+        hint=f"to download them again: fetchmail-py sync {account} --fresh; if they are to be deleted: --allow-mass-delete",
+    )
