@@ -137,6 +137,10 @@ class ProtocolError(FetchmailError):
         self.data = bytes(data[:200])
 
 
+class WrongService(ProtocolError):
+    """What answers at the port is a server of another kind than the account says."""
+
+
 class ServerRefused(FetchmailError):
     """The server said NO, BAD, BYE or -ERR. `code` is the response code, upper case; `text` the server's own words."""
 

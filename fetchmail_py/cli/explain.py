@@ -18,6 +18,7 @@ from fetchmail_py.errors import (
     ServerUnreachable,
     StoreError,
     TlsError,
+    WrongService,
 )
 
 
@@ -43,6 +44,8 @@ def _sentence(error: FetchmailError) -> str:
             return f"{file}: {error.detail}"
         case ConfigError(key=str(key)):
             return f"{key}: {error.detail}"
+        case WrongService():
+            return error.detail
         case ProtocolError() if error.data:
             return f"the server broke the protocol: {error.detail}: {error.data!r}"
         case ProtocolError():

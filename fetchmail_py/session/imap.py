@@ -205,6 +205,7 @@ class ImapSession:
 
     def _greet(self, endpoint: Endpoint, login: Login) -> None:
         self._before_tls = endpoint.tls == "starttls"
+        self._decoder.receive_data(self.transport.first_words("IMAP"))
         greeting = self._next_event()
         if not isinstance(greeting, Status) or greeting.tag is not None:
             raise ProtocolError("the server did not greet as an IMAP server does", data=repr(greeting).encode())

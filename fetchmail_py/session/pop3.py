@@ -44,7 +44,6 @@ HEADER_OCTETS: Final = 256 * 1024
 
 _BUSY_CODES: Final = {"IN-USE", "LOGIN-DELAY", "SYS/TEMP"}
 
-_OTHERS: Final = {b"* ": "IMAP", b"220": "SMTP", b"HTTP/": "HTTP"}
 _STATUS_LINE: Final = re.compile(rb"(?:\+OK|-ERR)(?:[ \t][^\n]*)?\r?\n")
 
 T = TypeVar("T")
@@ -171,12 +170,11 @@ class Pop3Session:
     def _greet(self) -> str | None:
         """Reads the greeting, and returns APOP's timestamp, if there is one."""
         self._in_step = False
+        self._decoder.receive_data(self.transport.first_words("POP3"))
         try:
             reply = self._reply()
         except ProtocolError as error:
-            other = next((name for start, name in _OTHERS.items() if error.data.startswith(start)), None)
-            hint = f"an {other} server answers at this port" if other else None
-            raise ProtocolError("the server did not greet as a POP3 server does", data=error.data, hint=hint) from error
+            raise ProtocolError("the server did not greet as a POP3 server does", data=error.data) from error
         if not reply.ok:
             raise refusal("greeting", reply, logging_in=True)
         return pop3.timestamp(reply.text)

@@ -198,6 +198,28 @@ class Transport:
             return ConnectionLost("the server closed the connection without ending TLS")
         return ConnectionLost(f"the connection was lost while {doing}: {error.strerror or error}")
 
+    def first_words(self, protocol: str) -> bytes:
+        """What a server that has just accepted the connection says first; it should be one of this protocol.
+
+        Raises WrongService where it is plainly another's, ConnectionLost with the likely cause where it says nothing.
+        """
+        try:
+            said = self.receive()
+        except ConnectionLost as error:
+            if self._aborted:
+                raise
+            from fetchmail_py.session import diagnosis  # noqa: PLC0415
+
+            raise diagnosis.no_greeting(self.endpoint, protocol, error) from error
+        if said.startswith(b"* " if protocol == "IMAP" else b"+OK"):
+            return said
+        from fetchmail_py.session import diagnosis  # noqa: PLC0415
+
+        wrong = diagnosis.another_service(self.endpoint, protocol, said)
+        if wrong is not None:
+            raise wrong
+        return said
+
     # -- TLS ---------------------------------------------------------------------------------------------------------
 
     def start_tls(self, leftover: int) -> None:
@@ -229,17 +251,18 @@ class Transport:
             # The host name is checked against the certificate even where it is an address (RFC 9525).
             secure = context.wrap_socket(self._socket, server_hostname=_name(endpoint.host))
         except ssl.SSLCertVerificationError as error:
-            raise CertificateError(
-                f"the certificate of {endpoint.host} is not trusted: {error.verify_message}",
-                fingerprint=None,
-            ) from error
+            from fetchmail_py.session import diagnosis  # noqa: PLC0415 - only a failure needs it
+
+            raise diagnosis.untrusted(endpoint, error.verify_code, error.verify_message) from error
         except TimeoutError as error:
             raise ConnectionLost(
                 f"no answer to the TLS handshake in {self.timeout:.0f} seconds", timed_out=True
             ) from error
         except (ssl.SSLError, ConnectionError) as error:
             reason = getattr(error, "reason", None) or error.strerror or str(error)
-            raise TlsError(f"the TLS handshake with {endpoint.host} port {endpoint.port} failed: {reason}") from error
+            from fetchmail_py.session import diagnosis  # noqa: PLC0415
+
+            raise diagnosis.no_tls(endpoint, reason) from error
         except (ValueError, UnicodeError) as error:
             raise TlsError(f"{endpoint.host!r} is not a name TLS can check: {error}") from error
         except OSError as error:

@@ -23,6 +23,7 @@ from fetchmail_py.errors import (
     ServerBusy,
     ServerRefused,
     TlsError,
+    WrongService,
 )
 from fetchmail_py.session import imap as module
 from fetchmail_py.session.imap import ImapSession
@@ -272,9 +273,9 @@ def test_a_server_that_asks_for_more_than_there_is() -> None:
         (b"* NO hi\r\n", ProtocolError),
         (b"F1 OK hi\r\n", ProtocolError),
         (b"* 3 EXISTS\r\n", ProtocolError),
-        (b"+OK POP3 ready\r\n", ProtocolError),
-        (b"220 smtp.example.org ESMTP\r\n", ProtocolError),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", ProtocolError),
+        (b"+OK POP3 ready\r\n", WrongService),
+        (b"220 smtp.example.org ESMTP\r\n", WrongService),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", WrongService),
     ],
 )
 def test_what_is_no_greeting(octets: bytes, kind: type[Exception]) -> None:
