@@ -108,6 +108,38 @@ def _is_due(row: StoredMessage, keep: float | None, now: float) -> bool:
     return keep is not None and now - row.stored_at >= keep
 
 
+JUMP = 2 * 24 * 3600.0
+"""Seconds between two runs that no clock need explain."""
+LONGEST = 31 * 24 * 3600.0
+"""No longer time between two runs counts as usual, whatever happened before."""
+
+
+class Clock(NamedTuple):
+    """What is known of this machine's clock: ages are told by it, and it may jump (a dead battery, a wrong time server)."""
+
+    last: float | None
+    """Its newest time (POSIX) that was taken for true; None: none yet."""
+    longest: float = 0.0
+    """The longest time between two runs so far, in seconds."""
+
+    def behind(self, now: float) -> bool:
+        """Whether it says that the last run is yet to come, or that it was wrong then."""
+        return self.last is not None and now < self.last - JUMP
+
+    def leaps(self, now: float) -> bool:
+        """Whether it says that more time has passed since the last run than usually does."""
+        return self.last is not None and now - self.last > max(JUMP, 2 * self.longest)
+
+    def at(self, now: float) -> Clock:
+        """The same once `now` is taken for true."""
+        passed = 0.0 if self.last is None else now - self.last
+        return Clock(now, min(LONGEST, max(self.longest, passed)))
+
+    def stamp(self, now: float) -> float:
+        """The time to record for what is stored now: never one that makes it look older than it is."""
+        return now if self.last is None else max(now, self.last)
+
+
 class Recognised(NamedTuple):
     """A listed message that is a stored one under another UIDL."""
 

@@ -557,6 +557,10 @@ class StateDb:
         """Moves some messages to another stage."""
         self._run_many("UPDATE maildrop SET stage=? WHERE id=?", ((stage, row_id) for row_id in ids))
 
+    def stored_by(self, now: float) -> None:
+        """Messages of the maildrop that are said to have been stored later (POSIX time) were stored now."""
+        self._run("UPDATE maildrop SET stored_at=? WHERE stored_at>?", (now, now))
+
     def set_uidl(self, changes: Iterable[tuple[int, bytes | None]]) -> None:
         """The server gave known messages other UIDLs: (row, UIDL)."""
         self._run_many("UPDATE maildrop SET uidl=? WHERE id=?", ((uidl, row_id) for row_id, uidl in changes))
@@ -570,10 +574,8 @@ class StateDb:
     def deferred(self) -> list[DeferredRow]:
         """Every message that is set aside."""
         with _translated(self.path):
-            found = self._db.execute(
-                "SELECT mailbox, ident, reason, since, tries FROM deferred ORDER BY mailbox, since, ident"
-            ).fetchall()
-        return [DeferredRow(*row) for row in found]
+            found = self._db.execute("SELECT mailbox, ident, reason, since, tries FROM deferred ORDER BY mailbox, since, ident")
+            return [DeferredRow(*row) for row in found]
 
     def defer(self, mailbox: int, ident: str, reason: str, now: float) -> None:
         """Sets a message aside, or counts another try."""

@@ -13,10 +13,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 
-from fetchmail_py.errors import ConfigError, FetchmailError, ServerBusy, ServerRefused, StoreError
+from fetchmail_py.errors import ConfigError, FetchmailError, SafetyStop, ServerBusy, ServerRefused, StoreError
 from fetchmail_py.identity import NO_IDENTITY, identity
-from fetchmail_py.model import NO_FLAGS, Delivered, MaildropEntry, MessageKey, Stage, StoredMessage
-from fetchmail_py.plan.maildrop import MAX_UIDL, MaildropPlan, plan_maildrop, recognise
+from fetchmail_py.model import NO_FLAGS, Delivered, MaildropEntry, MessageKey, Stage, StoredMessage, count_of
+from fetchmail_py.plan import guard
+from fetchmail_py.plan.maildrop import MAX_UIDL, Clock, MaildropPlan, plan_maildrop, recognise
 from fetchmail_py.report import Event, Report
 from fetchmail_py.session.login import Login
 from fetchmail_py.session.pop3 import Capabilities, NotRetrieved, Pop3Session, Retrieved
@@ -69,6 +70,9 @@ class Pop3Run:
         """Dropped, since they are octet for octet another message of this session with the same UIDL: that one."""
         self._set_aside: dict[str, int] = {}
         """Messages set aside by earlier runs, as `ident` names them, and how often they were tried."""
+        self._clock = Clock(None)
+        self._now = time.time()
+        """What this machine's clock says; ages are told by it."""
         self._odd: list[Retrieved] = []
         """Stored, and of another size than the server had announced."""
 
@@ -124,11 +128,11 @@ class Pop3Run:
         counts = Counter(entry.uidl for entry in entries)
         self._unique = {uidl for uidl, count in counts.items() if uidl and count == 1 and len(uidl) <= MAX_UIDL}
         self._set_aside = {row.ident: row.tries for row in self.home.state.deferred() if row.mailbox == 0}
+        self._read_clock()
         missing = self._compare_with_files()
-        plan = plan_maildrop(
-            entries, self.home.state.maildrop(), keep=self.account.keep, now=time.time(), missing=missing
-        )
+        plan = plan_maildrop(entries, self.home.state.maildrop(), keep=self.account.keep, now=self._now, missing=missing)
         due, fetch = self._ask(session, plan)
+        due = self._guard_against_leaps(due, plan)
         if self.options.dry_run:
             self._show(due, fetch)
             session.quit()
@@ -169,7 +173,7 @@ class Pop3Run:
                 seen = content.inspect(maildir.path_of(files[key]))
                 wire_size, line_ends = line_ends_of(seen.size, seen.lf_count, has_cr=seen.has_cr)
                 delivered = Delivered(key, wire_size, seen.size, seen.sha256, line_ends, seen.identity)
-                found.append((None, seen.size, time.time(), delivered))
+                found.append((None, seen.size, self._clock.stamp(time.time()), delivered))
         state.add_maildrop(found, stage=Stage.PAIRED)
         if not self.home.restored:
             return set()
@@ -197,7 +201,53 @@ class Pop3Run:
 
     def _is_due(self, row: StoredMessage) -> bool:
         keep = self.account.keep
-        return keep is not None and time.time() - row.stored_at >= keep
+        return keep is not None and self._now - row.stored_at >= keep
+
+    # -- ages --------------------------------------------------------------------------------------------------------
+
+    def _read_clock(self) -> None:
+        """What the clock said in earlier runs, and says now. With `--allow-mass-delete` it is believed."""
+        state = self.home.state
+        last = state.get("clock") or state.get("last_sync")
+        self._clock = Clock(None if last is None else float(last), float(state.get("longest_gap") or 0))
+        if self.options.allow_mass_delete:
+            self._clock = self._clock.at(self._now)
+        if self._clock.behind(self._now):
+            if self.account.keep:
+                self.note(
+                    f"this machine's clock is behind that of the run on {_day(self._clock.last or 0)}: messages stay at the "
+                    "server for longer (if it is right now, say so once with --allow-mass-delete)"
+                )
+        elif not self._clock.leaps(self._now):
+            # Stored while the clock was ahead, they would stay at the server until it gets there.
+            state.stored_by(self._now)
+
+    def _guard_against_leaps(
+        self, due: list[tuple[MaildropEntry, int]], plan: MaildropPlan
+    ) -> list[tuple[MaildropEntry, int]]:
+        """What is to be deleted for its age, unless the clock has leapt and made everything old at once."""
+        state, clock = self.home.state, self._clock
+        leaps = bool(self.account.keep) and clock.leaps(self._now)
+        # What has come in since the leap makes the deletions no smaller.
+        before = sum(row.stored_at <= (clock.last or 0) for _, row in (*plan.delete, *plan.keep))
+        known = max(len(due), before)
+        if leaps and guard.asks(len(due), known, self.account.max_delete):
+            days = (self._now - (clock.last or 0)) / 86400
+            passed = f"{days:,.0f} days have passed since the last run on {_day(clock.last or 0)}"
+            self.report.stops.append(
+                SafetyStop(
+                    f"{len(due)} of {count_of(known, 'message')} at the server would be deleted for their age, since the clock "
+                    f"says that {passed}; none of them was deleted",
+                    hint=f"if {_day(self._now)} is the right date: fetchmail-py sync {self.account.name} --allow-mass-delete",
+                    mailbox=MAILDROP,
+                )
+            )
+            return []
+        if not clock.behind(self._now) and (self.home.trusted or not leaps):
+            clock = clock.at(self._now)
+            state.put("clock", repr(clock.last))
+            state.put("longest_gap", repr(clock.longest))
+        return due
 
     def _show(self, due: list[tuple[MaildropEntry, int]], fetch: list[MaildropEntry]) -> None:
         from fetchmail_py.plan.actions import DeleteFromMaildrop, Retrieve  # noqa: PLC0415 - only a dry run needs them
@@ -268,7 +318,7 @@ class Pop3Run:
             self.home.commit()
             return
         self.home.barrier.files([f"{self._maildir.tmp}/{outcome.delivered.key}" for outcome in arrived])
-        now = time.time()
+        now = self._clock.stamp(time.time())
         state.add_maildrop(
             (self._uidl(outcome.entry), outcome.entry.size, now, outcome.delivered) for outcome in arrived
         )
@@ -389,6 +439,10 @@ class Pop3Run:
 def ident(entry: MaildropEntry) -> str:
     """How a message is named to people, and among those set aside."""
     return f"message {entry.number}" if entry.uidl is None else entry.uidl.decode("utf-8", "backslashreplace")
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(seconds))
 
 
 def _is_odd(announced: int, came: int) -> bool:

@@ -19,6 +19,22 @@ from tests.servers.mails import AWKWARD, mails
 from tests.servers.pop3 import Pop3Options, Pop3Server
 from tests.sync.world import World, world
 
+DAY = 24 * 3600.0
+
+
+class Clock:
+    """This machine's clock, which a test sets."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(time, "time", lambda: found.now)
+    return found
+
 
 @pytest.fixture(params=[True, False], ids=["pipelining", "one at a time"])
 def drop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
@@ -85,12 +101,13 @@ class TestKeep:
         assert (report.downloaded, report.deleted_remote) == (0, 0)
         assert len(drop.store.contents()) == 30
 
-    def test_an_age_counts_from_when_it_was_stored(self, drop: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        drop.settings(keep=14 * 86400.0)
+    def test_an_age_counts_from_when_it_was_stored(self, drop: World, clock: Clock) -> None:
+        drop.settings(keep=14 * DAY)
         drop.sync()
+        for _ in range(7):
+            assert drop.sync().deleted_remote == 0
+            clock.now += 2 * DAY
         drop.store.append(b"Subject: later\r\n\r\n")
-        now = time.time()
-        monkeypatch.setattr(time, "time", lambda: now + 14 * 86400 + 1)
         report = drop.sync()
         assert (report.downloaded, report.deleted_remote) == (1, 30)
         assert len(drop.store.contents()) == 1
@@ -124,6 +141,105 @@ class TestKeep:
         assert isinstance(report.failure, ConfigError)
         assert report.failure.key == "keep"
         assert drop.files() == {}
+
+
+class TestAClockThatJumps:
+    """Ages are told by it: nothing may become old at once, and nothing may stay for ever."""
+
+    @pytest.fixture
+    def kept(self, drop: World, clock: Clock) -> World:
+        """Fourteen days at the server, run twice, a day apart."""
+        drop.settings(keep=14 * DAY)
+        drop.sync()
+        clock.now += DAY
+        drop.sync()
+        return drop
+
+    def waits(self, kept: World) -> None:
+        report = kept.run()
+        assert report.exit_status is ExitStatus.SAFETY
+        assert report.deleted_remote == 0
+        assert report.stops[0].detail.startswith("30 of 30 messages at the server would be deleted for their age")
+        assert "--allow-mass-delete" in (report.stops[0].hint or "")
+
+    @pytest.mark.parametrize("years", [0.05, 1, 73])
+    def test_forward_it_asks_until_it_is_right_again(self, kept: World, clock: Clock, years: float) -> None:
+        before = clock.now
+        clock.now += years * 365 * DAY
+        kept.store.append(b"Subject: came while it was wrong\r\n\r\n")
+        assert [action.as_dict()["do"] for action in kept.run(dry_run=True).plan] == ["retrieve"]
+        self.waits(kept)
+        assert len(kept.files()) == 31, "new mail comes in all the same"
+        clock.now += DAY
+        self.waits(kept)
+        clock.now = before + DAY
+        assert kept.sync().deleted_remote == 0
+        for _ in range(5):
+            clock.now += 2 * DAY
+            assert kept.sync().deleted_remote == 0
+        clock.now += 2 * DAY
+        assert kept.sync().deleted_remote == 30
+        clock.now += 2 * DAY
+        assert kept.sync().deleted_remote == 1, "it was stored when the clock was right again, at the latest"
+
+    def test_what_comes_in_meanwhile_makes_it_no_smaller(self, kept: World, clock: Clock) -> None:
+        clock.now += 73 * 365 * DAY
+        for data in mails(40, seed=9):
+            kept.store.append(data)
+        for _ in range(3):
+            self.waits(kept)
+
+    def test_forward_it_may_be_right(self, kept: World, clock: Clock) -> None:
+        clock.now += 40 * DAY
+        self.waits(kept)
+        assert kept.run(allow_mass_delete=True).deleted_remote == 30
+        assert kept.sync().failure is None
+        for data in mails(5, seed=9):
+            kept.store.append(data)
+        kept.sync()
+        clock.now += 40 * DAY
+        assert kept.sync().deleted_remote == 5, "so long a time has passed before"
+
+    def test_a_few_need_no_word(self, tmp_path: Path, clock: Clock) -> None:
+        store = Store()
+        for data in mails(2):
+            store.append(data)
+        with world(tmp_path, store, Pop3Server(store), keep=14 * DAY) as found:
+            found.sync()
+            clock.now += 20 * DAY
+            assert found.sync().deleted_remote == 2
+
+    def test_backward_nothing_is_old_and_the_next_day_is_as_ever(self, kept: World, clock: Clock) -> None:
+        before = clock.now
+        clock.now = 86400.0
+        kept.store.append(b"Subject: came while it was wrong\r\n\r\n")
+        report = kept.sync()
+        assert (report.downloaded, report.deleted_remote) == (1, 0)
+        assert "behind" in report.notices[0]
+        clock.now = before + DAY
+        report = kept.sync()
+        assert (report.deleted_remote, report.notices) == (0, [])
+        assert len(kept.store.contents()) == 31
+
+    def test_backward_it_may_be_right(self, kept: World, clock: Clock) -> None:
+        clock.now -= 400 * DAY
+        assert "--allow-mass-delete" in kept.sync().notices[0]
+        assert kept.run(allow_mass_delete=True).deleted_remote == 0
+        assert kept.sync().notices == []
+        for _ in range(6):
+            clock.now += 2 * DAY
+            assert kept.sync().deleted_remote == 0
+        clock.now += 2 * DAY
+        assert kept.sync().deleted_remote == 30
+
+    def test_download_and_delete_needs_no_clock(self, drop: World, clock: Clock) -> None:
+        drop.sync()
+        for data in mails(30, seed=4):
+            drop.store.append(data)
+        clock.now += 73 * 365 * DAY
+        assert drop.sync().deleted_remote == 30
+        clock.now = 0.0
+        assert drop.sync().notices == []
 
 
 class TestQuit:
