@@ -55,6 +55,8 @@ MAX_ALERTS = 20
 """Different alerts of one session that are passed on."""
 MAX_STRAY = 1_000_000
 """How many responses may come meanwhile."""
+MAX_ANSWERS = 1_000_000
+"""How many responses may come before a command's answer, beside a few for each message: the same ones, over and over, would do."""
 MAX_EARLY = 64 * 1024 * 1024
 """Octets that may come while a literal waits for the server's word: they are kept until their turn comes."""
 
@@ -410,9 +412,13 @@ class ImapSession:
         """
         patience = _Patience(ticket.name, self.transport.timeout)
         asked = _ANSWERS.get(ticket.name, _NOTHING)
+        count = 0
         while ticket.tag not in self._answered:
             event = self._next_event()
             kind = type(event)
+            count += kind is not BodyChunk
+            if count > MAX_ANSWERS + 3 * self.exists:
+                raise ProtocolError(f"{ticket.name}: {count} responses in a mailbox of {self.exists} messages, and no end")
             if kind in asked:
                 patience.since = None
             elif isinstance(event, Status) and event.tag is not None:

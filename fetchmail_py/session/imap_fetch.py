@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from fetchmail_py.errors import ServerRefused, cut
+from fetchmail_py.errors import ProtocolError, ServerRefused, cut
 from fetchmail_py.identity import FIELDS, header_end
 from fetchmail_py.model import Delivered, Flags, MailboxName, Uid, UidSet
 from fetchmail_py.session.imap import ImapSession, Ticket, refusal
@@ -20,6 +20,8 @@ from fetchmail_py.wire.imap_response import STREAMED, BodyChunk, BodyEnd, BodySt
 
 SUBSTITUTE_MAX = 64 * 1024
 """Octets that a substitute for an unreadable message has at most."""
+MAX_UNASKED = 100
+"""Messages that may come without having been asked for, or once more: each may be large, and nobody wants it."""
 AHEAD = 4
 """FETCH commands under way: while one is read, the next is already at the server."""
 
@@ -107,6 +109,7 @@ class Fetcher:
         self._retry: deque[FetchRequest] = deque()
         self._failed: set[MailboxName] = set()
         self._will_select: MailboxName | None = session.selected
+        self._unasked = 0
         self._writer: MessageWriter | None = None
         self._streamed: Delivered | None = None
 
@@ -202,6 +205,7 @@ class Fetcher:
         if sent is None or uid is None:
             # Not asked for, without a UID, or there already: whose it is cannot be known.
             self._drop(event)
+            self._count_unasked()
             return None
         if body is None:
             sent.unread[uid] = "the server answered with NIL in place of the message"
@@ -221,6 +225,11 @@ class Fetcher:
             return None
         sent.left.discard(uid)
         return Fetched(sent.request.mailbox, uid, event.flags, event.internaldate, delivered)
+
+    def _count_unasked(self) -> None:
+        self._unasked += 1
+        if self._unasked > MAX_UNASKED:
+            raise ProtocolError(f"the server sent {self._unasked} messages that were not asked for, or were there already")
 
     def _left(self, sent: _Sent, *, ok: bool, text: str) -> Iterator[NotFetched]:
         """What to do about messages that did not come: gone, asked for again in smaller lots, or given up."""
@@ -258,6 +267,7 @@ class Fetcher:
             if self._streamed is not None:  # one answer has brought two
                 self._sink.discard(self._streamed)
                 self._streamed = None
+                self._count_unasked()
             if event.section == "":
                 self._writer = self._sink.start(None)
         elif self._writer is not None:

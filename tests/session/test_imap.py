@@ -639,6 +639,26 @@ def test_responses_that_nobody_asked_for_have_a_limit(monkeypatch: pytest.Monkey
         session.close()
 
 
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ("UID FETCH", "1 FETCH (UID 1 FLAGS ())"),
+        ("UID SEARCH", "SEARCH 1"),
+        ("LIST", "LIST () NIL a"),
+        ("STATUS", "STATUS a (UIDNEXT 2)"),
+    ],
+)
+def test_the_answers_to_what_was_asked_have_a_limit_too(command: str, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ANSWERS", 100)
+    endless = f"* {answer}\r\n".encode() * 200
+    with logged_in("C: F1 NOOP\nS: * 20 EXISTS\nS: F1 OK", f"C: F2 {command}", endless) as peer:
+        session = open_session(peer)
+        session.run(b"NOOP")
+        with pytest.raises(ProtocolError, match="161 responses in a mailbox of 20 messages"):
+            list(session.events(session.send(command.encode())))
+        session.close()
+
+
 def test_what_comes_before_the_server_takes_a_literal_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_EARLY", 2000)
     with logged_in(

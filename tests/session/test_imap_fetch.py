@@ -9,6 +9,7 @@ import pytest
 
 from fetchmail_py.errors import ConnectionLost, ProtocolError, ServerBusy, ServerRefused, StoreError
 from fetchmail_py.model import Delivered, MailboxName, MessageKey, Uid, UidSet
+from fetchmail_py.session import imap_fetch
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import Fetched, Fetcher, FetchRequest, Identified, MailboxFailed, NotFetched, identify
 from fetchmail_py.session.imap_store import Deleted, delete
@@ -356,6 +357,23 @@ class TestFetcher:
                 list(Fetcher(session, lambda _: sink).run([request(1)]))
 
         in_session(run, ASK_1 + fetch("F2", "1") + "\n" + select("F1", asked=False), message(1, b"x"))
+
+
+    @pytest.mark.parametrize("large", [False, True])
+    @pytest.mark.parametrize("uid", [1, 99, None])
+    def test_the_same_message_over_and_over(self, uid: int | None, monkeypatch: pytest.MonkeyPatch, *, large: bool) -> None:
+        """What was asked for comes, and then no end: the run must come to one."""
+        if large:
+            monkeypatch.setattr(imap_response, "STREAM_FROM", 4)
+        more = message(uid, b"once more") * (imap_fetch.MAX_UNASKED + 1)
+        with pytest.raises(ProtocolError, match="not asked for, or were there already"):
+            Results([request(1, 2)], select("F1"), fetch("F2", "1:2"), message(1, b"first") + more)
+
+    def test_a_few_once_more_do_no_harm(self) -> None:
+        more = message(1, b"once more") * imap_fetch.MAX_UNASKED
+        answers = message(1, b"first") + more + message(2, b"second") + b"F2 OK\r\n"
+        found = Results([request(1, 2)], select("F1"), fetch("F2", "1:2"), answers)
+        assert found.bodies == {(INBOX, 1): b"first", (INBOX, 2): b"second"}
 
 
 class TestIdentify:
