@@ -264,6 +264,10 @@ class StoredMessage(NamedTuple):
     stage: int
 
 
+EMPTY_FILE = "empty:"
+"""What names an empty file among the messages set aside: no server takes it, so it is shown, and not tried again."""
+
+
 def count_of(number: int, noun: str) -> str:
     """1 message, 2 messages."""
     plural = noun + ("es" if noun.endswith("x") else "s")

@@ -37,6 +37,8 @@ ROUNDS = 3
 MOVES_AMONG = 10
 """A gone message is looked for among new ones only while these are at most so many times as many (and 1,000 in any case)."""
 
+ODD_SHOWN = 5
+"""Names that are shown of what is no message."""
 EXEMPT = {"\\trash", "\\junk"}
 _MEANWHILE = {"EXPUNGEISSUED", "NONEXISTENT", "TRYCREATE"}
 """Refusals that tell of another client at work (RFC 5530)."""
@@ -217,6 +219,7 @@ class ImapRun:
         for box in boxes:
             self.look_here(box)
         self.looked_here(boxes)
+        self._tell_of_odd(boxes)
         known = {box.name: box for box in boxes if not self.unchanged(box)}
         again: list[Box] = []
         wanted = [self._known(box.row) for box in known.values()]
@@ -237,6 +240,15 @@ class ImapRun:
             if box.files is not None and not box.pairs:
                 box.pairs = state.pairs(box.row.id)
             self.compare(box)
+
+    def _tell_of_odd(self, boxes: Iterable[Box]) -> None:
+        """Once in a run that reads the directory: what is no file is no message, whatever its name."""
+        for box in boxes:
+            if box.odd and ("odd", box.row.id, 0) not in self.once:
+                self.once.add(("odd", box.row.id, 0))
+                names = ", ".join(sorted(box.odd)[:ODD_SHOWN]) + (", …" if len(box.odd) > ODD_SHOWN else "")
+                what = "are no files, and were" if len(box.odd) > 1 else "is no file, and was"
+                self.note(f"{printable(box.name)}: {names} {what} left alone: a link, a pipe or a directory is no message")
 
     def looked_here(self, boxes: list[Box]) -> None:
         """Every directory that may have changed has been read."""
@@ -305,7 +317,7 @@ class ImapRun:
         if skip and row.signature is not None and maildir.unchanged_since(Signature(*row.signature)):
             return
         box.signature = maildir.signature()
-        box.files = maildir.scan()
+        box.files = maildir.scan(box.odd)
         box.pairs = self.home.state.pairs(row.id)
         if any(pair.key not in box.files for pair in box.pairs.values()):
             # A mail reader renames while we read: what was not seen twice is absent.

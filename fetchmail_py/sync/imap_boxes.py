@@ -47,6 +47,8 @@ class Box:
         """Mode disconnected: what differs here; None: not looked at, since nothing changed."""
         self.strangers: dict[MessageKey, LocalFile] = {}
         """Mode disconnected: files that no row knows."""
+        self.odd: list[str] = []
+        """Links, pipes and directories among its messages, as "cur/name": left alone."""
         self.another_folder = False
         """Mode disconnected: its directory is not the one it was: what is missing in it was not deleted there."""
         self.vanished = False

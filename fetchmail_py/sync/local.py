@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from fetchmail_py.errors import StoreError
-from fetchmail_py.model import Delivered, Flags, LineEnds, MailboxName, MessageKey, Pair, Stage, Uid, flags_of
+from fetchmail_py.model import EMPTY_FILE, Delivered, Flags, LineEnds, MailboxName, MessageKey, Pair, Stage, Uid, flags_of
 from fetchmail_py.plan.twoway import Here
 from fetchmail_py.store import content
 from fetchmail_py.store.layout import MAILDIRPP, name_of
@@ -48,7 +48,8 @@ def look(home: Home, box: Box, *, contents: bool) -> None:
         box.pairs[pair.uid] = pair
     for pair in missing:
         box.pairs[pair.uid] = pair
-    home.state.undefer(box.row.id, [f"file:{pair.key}" for pair in missing if pair.uid < 0])
+    gone = [pair.key for pair in missing if pair.uid < 0]
+    home.state.undefer(box.row.id, [f"{what}{key}" for key in gone for what in ("file:", EMPTY_FILE)])
     edited = _edited(home, box, sizes_of) if contents else frozenset()
     box.strangers = strangers
     box.here = Here(flags, frozenset(pair.uid for pair in missing), edited)
@@ -85,12 +86,16 @@ def _compare(
             text = os.fsdecode(name)
             plain[uid] = LocalFile("new", text[4:], "") if text.startswith("new/") else LocalFile("cur", text, "")
     strangers: dict[MessageKey, LocalFile] = {}
+    box.odd = []
     for subdir, names in (("new", new), ("cur", cur)):
         for octets in names:
             name_text = os.fsdecode(octets)
-            if _is_regular(f"{box.maildir.path}/{subdir}/{name_text}"):
+            is_file = _is_regular(f"{box.maildir.path}/{subdir}/{name_text}")
+            if is_file:
                 found, letters = split_name(name_text)
                 strangers[found] = LocalFile(subdir, name_text, tidy(letters))
+            elif is_file is not None:
+                box.odd.append(f"{subdir}/{name_text}")
     changed: list[tuple[Pair, LocalFile]] = []
     missing: list[Pair] = []
     shared: set[bytes] = set()
@@ -118,11 +123,12 @@ def _compare(
     return changed, missing, strangers, plain
 
 
-def _is_regular(path: str) -> bool:
+def _is_regular(path: str) -> bool | None:
+    """None if it is gone meanwhile."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except FileNotFoundError:
-        return False
+        return None
 
 
 def _keys(maildir: Maildir) -> set[MessageKey]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from fetchmail_py.config import Account
 from fetchmail_py.errors import ConnectionLost, FetchmailError, Interrupted
+from fetchmail_py.model import EMPTY_FILE
 from fetchmail_py.report import Event, Notice, Report
 from fetchmail_py.store.state import StateDamaged, StateDb
 from fetchmail_py.sync.home import Home
@@ -178,5 +179,5 @@ def _record(home: Home, report: Report) -> None:
         report.failures = state.number("failures") + 1 if failure.retryable else 1
         state.put("last_error", failure.detail)
     state.put("failures", str(report.failures))
-    report.deferred = len(state.deferred())
+    report.deferred = sum(not row.ident.startswith(EMPTY_FILE) for row in state.deferred())
     home.finish(clean=failure is None)

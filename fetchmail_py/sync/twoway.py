@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from fetchmail_py.errors import StoreError
-from fetchmail_py.model import FLAG_TO_LETTER, FORWARDED, Delivered, Flags, MailboxName, MessageKey, Pair, RemoteMailbox, Stage, Uid
+from fetchmail_py.model import (
+    EMPTY_FILE,
+    FLAG_TO_LETTER,
+    FORWARDED,
+    Delivered,
+    Flags,
+    MailboxName,
+    MessageKey,
+    Pair,
+    RemoteMailbox,
+    Stage,
+    Uid,
+)
 from fetchmail_py.plan import oneway, twoway
 from fetchmail_py.plan.actions import Action, Recognise
 from fetchmail_py.session import imap_store
@@ -380,10 +393,29 @@ class TwoWayRun(TwoWayPlaces):
         for message in sorted(self.home.state.known_messages(box.row.id, unpaired=True), key=lambda found: -found.uid):
             if message.uid in missing or message.uid in recognised:
                 continue
+            if not message.size and message.stage != Stage.SENT:
+                self._stays_empty(box, message)
+                continue
             if message.stage != Stage.SENT or self._never_came(box, message):
                 delta.unpaired.append(twoway.Unpaired(message.uid, message.key))
         # They go up in the order in which they are recognised, so that copies alike in all but their flags keep these.
         delta.unpaired.sort(key=lambda entry: -entry.uid)
+
+    def _stays_empty(self, box: Box, message: KnownMessage) -> None:
+        """An empty file, as a delivery leaves it that met a full disk. No server takes it (RFC 9051, 6.3.12): it stays here."""
+        state, ident = self.home.state, f"{EMPTY_FILE}{message.key}"
+        file = box.maildir.locate([message.key]).get(message.key)
+        with contextlib.suppress(FileNotFoundError):
+            if file is not None and os.stat(box.maildir.path_of(file), follow_symlinks=False).st_size:
+                state.forget(box.row.id, [message.uid])  # it has been written to since: the next look reads it anew
+                state.undefer(box.row.id, [ident])
+                box.unfinished = box.touched = self.again = True
+                return
+        if (box.row.id, ident) not in self.aside:
+            self.aside.add((box.row.id, ident))
+            state.undefer(box.row.id, [f"file:{message.key}"])
+            state.defer(box.row.id, ident, "an empty file: there is nothing to upload, it stays here", time.time())
+            self.note(f"{printable(box.name)}: {message.key} is empty, and stays here: no server takes an empty message")
 
     def _never_came(self, box: Box, message: KnownMessage) -> bool:
         """Whether a message that an earlier run sent is to be sent again: the server said that it took it, and does not have it.

@@ -6,12 +6,16 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from fetchmail_py.errors import SafetyStop
+from fetchmail_py.errors import ExitStatus, SafetyStop
+from fetchmail_py.model import MailboxName
 from fetchmail_py.report import Report
+from fetchmail_py.store.state import FILE_NAME, StateDb
+from fetchmail_py.sync.status import status_of
 from tests.servers.imap import ALL, BARE, ImapServer
 from tests.servers.mailbox import Store
 from tests.servers.mails import mails
@@ -465,6 +469,62 @@ class TestAdopt:
             assert len(store.contents()) == 9
 
 
+class TestAnEmptyFile:
+    """As a delivery leaves it that met a full disk: no server takes it, and no run can do anything about it."""
+
+    @pytest.fixture
+    def empty(self, account: World) -> Path:
+        """The file, after a run that has seen it."""
+        path = add_file(account, b"")
+        report = account.sync()
+        assert done(report) == {}
+        (notice,) = report.notices
+        assert notice.startswith("INBOX: 1700000001.x.host is empty")
+        return path
+
+    def test_it_stays_and_is_shown_and_is_no_error(self, account: World, empty: Path) -> None:
+        for full in (False, True):
+            report = account.run(full=full)
+            assert report.exit_status is ExitStatus.OK
+            assert (done(report), report.notices) == ({}, [])
+            (aside,) = status_of(account.account).deferred
+            assert (aside.mailbox, aside.ident) == ("INBOX", "empty:1700000001.x.host")
+            assert "empty file" in aside.reason
+        assert account.run(dry_run=True, full=True).plan == []
+        assert empty.exists()
+        assert len(account.store.contents()) == 8
+
+    def test_once_written_to_it_goes_up(self, account: World, empty: Path) -> None:
+        empty.write_bytes(b"Subject: at last\n\nhere\n")
+        assert done(account.sync(full=True)) == {"uploaded": 1}
+        assert status_of(account.account).deferred == []
+        assert_equal(account)
+
+    def test_once_removed_nothing_is_said_of_it(self, account: World, empty: Path) -> None:
+        empty.unlink()
+        assert done(account.sync()) == {}
+        assert status_of(account.account).deferred == []
+        assert_equal(account)
+
+    def test_one_that_an_earlier_version_sent_in_vain(self, account: World) -> None:
+        add_file(account, b"")
+        account.sync()
+        path = str(account.maildir / FILE_NAME)
+        with closing(StateDb.open(path)) as state:
+            row = state.mailboxes()[MailboxName("INBOX")].id
+            state.undefer(row, ["empty:1700000001.x.host"])
+            state.defer(row, "file:1700000001.x.host", "not uploaded: BAD empty", 0.0)
+            state.commit()
+        account.sync(full=True)
+        assert [aside.ident for aside in status_of(account.account).deferred] == ["empty:1700000001.x.host"]
+
+    def test_an_empty_message_of_the_server_is_a_message(self, account: World) -> None:
+        account.store.append(b"")
+        assert done(account.sync()) == {"downloaded": 1}
+        assert done(account.sync(full=True)) == {}
+        assert_equal(account)
+
+
 class TestOddFiles:
     def test_one_message_under_two_names(self, account: World) -> None:
         path = a_file(account)
@@ -473,10 +533,20 @@ class TestOddFiles:
         assert (report.uploaded, report.downloaded) == (0, 0)
         assert len(account.store.contents()) == 8
 
-    def test_a_link_and_a_directory_are_no_mail(self, account: World) -> None:
+    def test_a_link_a_pipe_and_a_directory_are_no_mail(self, account: World) -> None:
         (account.maildir / "INBOX/cur/1700000001.link.host:2,S").symlink_to("/etc/passwd")
         (account.maildir / "INBOX/cur/1700000002.dir.host:2,S").mkdir()
-        assert done(account.sync()) == {}
+        os.mkfifo(account.maildir / f"{ARCHIVE}/new/1700000003.pipe.host")
+        report = account.sync()
+        assert done(report) == {}
+        inbox, archive = sorted(report.notices, reverse=True)
+        names = "cur/1700000001.link.host:2,S, cur/1700000002.dir.host:2,S"
+        assert inbox.startswith(f"INBOX: {names} are no files, and were left alone")
+        assert archive.startswith(f"{ARCHIVE}: new/1700000003.pipe.host is no file, and was left alone")
+        add_file(account, b"Subject: more\n\nof this run\n")
+        report = account.sync()
+        assert done(report) == {"uploaded": 1}
+        assert report.notices.count(inbox) == 1, "once, however often the directory is read"
 
     def test_a_message_the_server_refuses_is_set_aside(self, account: World) -> None:
         add_file(account, b"Subject: bad\nMessage-ID: <bad@here>\n\nrefused\n")
