@@ -372,6 +372,11 @@ class Push:
 
     def _refused(self, box: Box, message: _Outgoing, error: ServerRefused) -> None:
         if isinstance(error, ServerBusy) or error.code in _TRANSIENT:
+            if error.code == "OVERQUOTA":
+                # It lasts until somebody makes room: `status` names where it stopped.
+                reason = f"not uploaded, nor what would come after it: the server has no room: {error.words}"
+                self._state.defer(box.row.id, f"file:{message.key}", reason, time.time())
+                self._home.commit()
             raise error
         if error.code in {"TRYCREATE", "NONEXISTENT", "NOPERM", "READ-ONLY"}:
             if error.code in {"NOPERM", "READ-ONLY"}:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fetchmail_py.errors import ExitStatus
+from fetchmail_py.sync.status import status_of
 from tests.servers.base import Connection
 from tests.servers.imap import ALL, BARE, ImapServer
 from tests.servers.mailbox import Store
@@ -123,6 +124,24 @@ class TestARefusedMove:
         assert_equal(account)
         assert len(account.files("B")) == 9
         assert set(everything(account).values()) == {1}
+
+
+class TestAFullMailbox:
+    def test_status_tells_what_did_not_go_up_until_it_has(self, account: World) -> None:
+        for number in range(3):
+            path = account.maildir / f"A/cur/170000000{number}.new.here:2,S"
+            path.write_bytes(b"Subject: %d\nMessage-ID: <%d@here>\n\nbody\n" % (number, number))
+        refuse(account, "NO [OVERQUOTA] full", lambda line: line.startswith("APPEND"))
+        for _ in range(2):
+            assert account.run().exit_status is ExitStatus.UNAVAILABLE
+            (aside,) = status_of(account.account).deferred
+            assert aside.mailbox == "A"
+            assert aside.reason.endswith("the server has no room: [OVERQUOTA] full")
+        account.server.faults.hook = None
+        assert done(account.run())["uploaded"] == 3
+        account.sync()
+        assert status_of(account.account).deferred == []
+        assert_equal(account)
 
 
 class TestACopyAndAMove:
