@@ -77,6 +77,13 @@ class ConfigError(FetchmailError):
         self.key = key
 
 
+class UsageError(ConfigError):
+    """The command line names what there is not, which only the server could tell."""
+
+    kind = "usage"
+    exit_status = ExitStatus.USAGE
+
+
 class CredentialError(FetchmailError):
     """No password could be had; `source` says where it was looked for."""
 

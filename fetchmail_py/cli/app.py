@@ -11,8 +11,9 @@ import typer
 
 from fetchmail_py import __version__
 from fetchmail_py.cli.console import Console
+from fetchmail_py.cli.explain import explain
 from fetchmail_py.config import Config, load
-from fetchmail_py.errors import ConfigError, ExitStatus, FetchmailError
+from fetchmail_py.errors import ConfigError, ExitStatus, FetchmailError, UsageError
 from fetchmail_py.report import status_of_error
 
 
@@ -91,30 +92,36 @@ def _run(words: list[str]) -> int:
     except typer.Abort:
         return ExitStatus.SIGINT
     except WrongUsage as wrong:
+        message, hint = explain(wrong.error)
+        _tell_as_json(words, console, UsageError.kind, message, hint)
         console.error(wrong.error)
         return ExitStatus.USAGE
     except FetchmailError as error:
-        if "--json" in words:
-            from fetchmail_py.cli.explain import explain  # noqa: PLC0415
-            from fetchmail_py.report import error_json  # noqa: PLC0415
-
-            console.json({"account": None, "ok": False, "error": error_json(error, explain)})
+        _tell_as_json(words, console, error.kind, *explain(error))
         console.error(error)
         return status_of_error(error)
     except KeyboardInterrupt:
         return ExitStatus.SIGINT
     except Exception as defect:  # noqa: BLE001 - the last line: everything else is a defect, and says so
-        return _usage_or_defect(defect, console)
+        return _usage_or_defect(defect, console, words)
 
 
-def _usage_or_defect(defect: Exception, console: Console) -> int:
+def _usage_or_defect(defect: Exception, console: Console, words: list[str]) -> int:
     # Typer carries its own copy of Click, whose base exception it does not export: all of them know how to show themselves.
     show = getattr(defect, "show", None)
     if callable(show) and hasattr(defect, "exit_code"):
+        _tell_as_json(words, console, UsageError.kind, getattr(defect, "message", "") or str(defect), None)
         show()
         return ExitStatus.USAGE
     console.defect(defect)
     return ExitStatus.DEFECT
+
+
+def _tell_as_json(words: list[str], console: Console, kind: str, message: str, hint: str | None) -> None:
+    """With --json, whoever reads standard output learns of what kept every account from its turn there."""
+    if "--json" in words:
+        shown = {"kind": kind, "message": message, "hint": hint, "mailbox": None}
+        console.json({"account": None, "ok": False, "error": shown})
 
 
 def globals_first(words: list[str]) -> list[str]:

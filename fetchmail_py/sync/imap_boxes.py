@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from fetchmail_py.errors import ConfigError, SafetyStop, ServerRefused
+from fetchmail_py.errors import ConfigError, SafetyStop, ServerRefused, UsageError
 from fetchmail_py.identity import NO_IDENTITY, identity
 from fetchmail_py.model import Look, MailboxName, MessageKey, Pair, RemoteMailbox, RemoteSnapshot, Uid, UidSet
 from fetchmail_py.plan import patterns, twoway
@@ -223,7 +223,7 @@ def _only(wanted: list[RemoteMailbox], selectable: Sequence[RemoteMailbox], only
     names = {"INBOX" if name.upper() == "INBOX" else name for name in only}
     for name in sorted(names):
         if not any(box.name == name for box in selectable):
-            raise ConfigError(
+            raise UsageError(
                 f"the server has no mailbox {name!r}", hint="names are as the server has them; `status` lists those known"
             )
         if not any(box.name == name for box in wanted):

@@ -117,7 +117,8 @@ def test_report_after(home: Path) -> None:
         (["backup", "imaps://x%00@y", "HOME/d"], 2, "user: holds a control character"),
         (["backup", "work", "HOME/work"], 2, "the maildir of account work"),
         (["--config", "/nonexistent/config.toml", "sync"], 78, "no configuration"),
-        (["sync", "work/Nope"], 78, "no mailbox"),
+        (["sync", "work/Nope"], 2, "no mailbox"),
+        (["status", "nobody"], 2, "no account or group 'nobody'"),
         (["login", "work"], 78, "password_env"),
     ],
 )
@@ -126,6 +127,29 @@ def test_wrong_usage_and_configuration(home: Path, words: list[str], status: int
     assert done.returncode == status, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "kind"),
+    [
+        (["status", "nobody"], 2, "usage"),
+        (["check", "nobody"], 2, "usage"),
+        (["sync", "isp/INBOX"], 2, "usage"),
+        (["sync", "--no-such-option"], 2, "usage"),
+        (["nonsense"], 2, "usage"),
+        (["--config", "/nonexistent/config.toml", "status"], 78, "config"),
+        (["sync", "work/Nope"], 2, "usage"),
+    ],
+)
+def test_whatever_goes_wrong_is_an_object_too(home: Path, words: list[str], status: int, kind: str) -> None:
+    done = run(home, "--json", *words)
+    assert done.returncode == status, done.stderr
+    (shown,) = (json.loads(line) for line in done.stdout.splitlines())
+    assert shown["ok"] is False
+    assert shown["account"] == ("work" if "work/Nope" in words else None)
+    assert shown["error"].keys() == {"kind", "message", "hint", "mailbox"}
+    assert shown["error"]["kind"] == kind
+    assert shown["error"]["message"]
 
 
 def test_version_and_help(home: Path) -> None:
