@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fetchmail_py.model import FLAG_TO_LETTER, LETTER_TO_FLAG, UID_MAX, MailboxName, RemoteMailbox, UidSet, flags_of
+from fetchmail_py.model import FLAG_TO_LETTER, LETTER_TO_FLAG, UID_MAX, MailboxName, RemoteMailbox, UidSet, count_of, flags_of
 
 RANGES = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 8)).map(lambda pair: (pair[0], sum(pair))), max_size=12)
 
@@ -77,3 +77,11 @@ def test_letters_are_one_to_one() -> None:
 )
 def test_which_mailboxes_hold_messages(attributes: set[str], *, selectable: bool) -> None:
     assert RemoteMailbox(MailboxName("x"), "/", frozenset(attributes)).selectable == selectable
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [(0, "message", "0 messages"), (1, "message", "1 message"), (2, "mailbox", "2 mailboxes"), (12345, "octet", "12,345 octets")],
+)
+def test_one_is_not_many(number: int, noun: str, text: str) -> None:
+    assert count_of(number, noun) == text

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from fetchmail_py.model import Flags, MailboxName, MessageKey, Pair, RemoteSnapshot, Stage, Uid
+from fetchmail_py.model import Flags, MailboxName, MessageKey, Pair, RemoteSnapshot, Stage, Uid, count_of
 from fetchmail_py.plan import guard
 from fetchmail_py.plan.actions import (
     Action,
@@ -211,13 +211,13 @@ def plan_account(
             if remove and may_delete:
                 deletions.append(DeleteRemote(name, tuple(remove)))
             elif remove:
-                notices.append((name, f"{len(remove)} messages stay at the server in this run"))
+                notices.append((name, f"{count_of(len(remove), 'message')} left at the server in this run"))
         elif mode == BACKUP:
             kept = tuple(pair.uid for pair in gone if pair.stage != Stage.KEPT)
             if kept:
                 deletions.append(Keep(name, kept))
         elif gone and not may_delete:
-            notices.append((name, f"{len(gone)} messages are gone from the server; not deleted here in this run"))
+            notices.append((name, f"{count_of(len(gone), 'message')} gone from the server, and not deleted here in this run"))
         else:
             deletions += [DeleteLocal(name, pair.uid, pair.key) for pair in gone]
     return Plan(tuple(actions + downloads + flags + deletions), tuple(stops), tuple(notices))

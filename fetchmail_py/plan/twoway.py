@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from fetchmail_py.model import DELETED, NO_FLAGS, SEEN, Flags, MailboxName, MessageKey, Pair, RemoteSnapshot, Stage, Uid
+from fetchmail_py.model import DELETED, NO_FLAGS, SEEN, Flags, MailboxName, MessageKey, Pair, RemoteSnapshot, Stage, Uid, count_of
 from fetchmail_py.plan import guard
 from fetchmail_py.plan.actions import Action, DeleteLocal, Download, Forget, MoveLocal, Recognise
 from fetchmail_py.plan.oneway import Move, Plan, Stop
@@ -331,14 +331,15 @@ def plan_account(
         if new:
             downloads.append(Download(name, new))
         if again:
-            notices.append((name, f"{again} messages deleted here were changed at the server meanwhile: fetched again"))
+            notices.append((name, f"{count_of(again, 'message')} deleted here, and changed at the server meanwhile: fetched again"))
         raised = [pair for pair in delta.raised if (name, pair.uid) not in moved_away]
         waiting = [entry for entry in delta.unpaired if (name, entry.uid) not in rows_used]
         if delta.read_only and (waiting or raised):
-            notices.append((name, f"{len(waiting) + len(raised)} messages cannot go up: the mailbox is read-only"))
+            notices.append((name, f"{count_of(len(waiting) + len(raised), 'message')} cannot go up: the mailbox is read-only"))
         elif not delta.read_only:
             if raised:
-                notices.append((name, f"{len(raised)} messages deleted at the server were changed here meanwhile: uploaded again"))
+                count = count_of(len(raised), "message")
+                notices.append((name, f"{count} deleted at the server, and changed here meanwhile: uploaded again"))
             uploads += [UploadAgain(name, pair.uid, pair.key) for pair in raised]
             if waiting:
                 uploads.append(Upload(name, tuple(e.uid for e in waiting), tuple(e.key for e in waiting)))
@@ -352,13 +353,13 @@ def plan_account(
                 flag_actions.append(found)
             stuck += delta.read_only and entry.there != merge(entry.pair.flags, entry.here, entry.there)
         if stuck:
-            notices.append((name, f"flags of {stuck} messages changed here cannot go up: the mailbox is read-only"))
+            notices.append((name, f"flags of {count_of(stuck, 'message')} changed here cannot go up: the mailbox is read-only"))
         lost = sorted(pair.uid for pair in delta.lost if (name, pair.uid) not in moved_away)
         if lost:
             deletions.append(Forget(name, tuple(lost)))
         deletions += [DeleteLocal(name, pair.uid, pair.key) for pair in gone]
         if doomed and delta.read_only:
-            notices.append((name, f"{len(doomed)} deletions cannot go up: the mailbox is read-only"))
+            notices.append((name, f"{count_of(len(doomed), 'deletion')} cannot go up: the mailbox is read-only"))
         elif doomed:
             for chosen, also_here in (({*doomed} - marked, False), (marked, True)):
                 if not chosen:

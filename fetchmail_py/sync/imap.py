@@ -13,7 +13,20 @@ from itertools import chain
 
 from fetchmail_py.errors import FetchmailError, ProtocolError, SafetyStop, ServerBusy, ServerRefused
 from fetchmail_py.identity import NO_IDENTITY, identity
-from fetchmail_py.model import NO_FLAGS, Coverage, Flags, Look, MailboxName, MessageKey, Pair, RemoteMailbox, Stage, Uid, UidSet
+from fetchmail_py.model import (
+    NO_FLAGS,
+    Coverage,
+    Flags,
+    Look,
+    MailboxName,
+    MessageKey,
+    Pair,
+    RemoteMailbox,
+    Stage,
+    Uid,
+    UidSet,
+    count_of,
+)
 from fetchmail_py.plan import guard, oneway, snapshot
 from fetchmail_py.plan.actions import Action, CreateMailbox, Download, Recognise, RenameMailbox
 from fetchmail_py.plan.matching import LocalCandidate, RemoteCandidate, match
@@ -37,8 +50,6 @@ ROUNDS = 3
 MOVES_AMONG = 10
 """A gone message is looked for among new ones only while these are at most so many times as many (and 1,000 in any case)."""
 
-ODD_SHOWN = 5
-"""Names that are shown of what is no message."""
 EXEMPT = {"\\trash", "\\junk"}
 _MEANWHILE = {"EXPUNGEISSUED", "NONEXISTENT", "TRYCREATE"}
 """Refusals that tell of another client at work (RFC 5530)."""
@@ -150,7 +161,8 @@ class ImapRun:
         found = [action for action in plan.actions if isinstance(action, Recognise)]
         down = sum(len(action.uids) for action in plan.actions if isinstance(action, Download))
         up = sum(len(action.rows) for action in plan.actions if isinstance(action, Upload))
-        self.note(f"{len(found)} messages here were recognised; {down} are only at the server, {up} only here")
+        recognised = f"{count_of(len(found), 'message')} here {'was' if len(found) == 1 else 'were'} recognised"
+        self.note(f"{recognised}; {down} only at the server, {up} only here")
         for box in boxes:
             box.unfinished = True
         self.report.stops.clear()
@@ -246,9 +258,7 @@ class ImapRun:
         for box in boxes:
             if box.odd and ("odd", box.row.id, 0) not in self.once:
                 self.once.add(("odd", box.row.id, 0))
-                names = ", ".join(sorted(box.odd)[:ODD_SHOWN]) + (", …" if len(box.odd) > ODD_SHOWN else "")
-                what = "are no files, and were" if len(box.odd) > 1 else "is no file, and was"
-                self.note(f"{printable(box.name)}: {names} {what} left alone: a link, a pipe or a directory is no message")
+                self.note(box.odd_words)
 
     def looked_here(self, boxes: list[Box]) -> None:
         """Every directory that may have changed has been read."""
@@ -372,8 +382,8 @@ class ImapRun:
             box.unfinished = True
             if everything:
                 listed = len(found.messages) if found.present is None else len(found.present)
-                count = f"{found.exists} messages, but lists {listed}"
-                self.fail(box, ProtocolError(f"the server says that there are {count}: nothing counts as deleted"))
+                count = f"{count_of(found.exists, 'message')}, but lists {listed}"
+                self.fail(box, ProtocolError(f"the server counts {count}: nothing counts as deleted"))
             return everything
         box.unfinished = False
         return True
@@ -492,8 +502,8 @@ class ImapRun:
         pairs += match(rest, [candidate for candidate in there if candidate.handle not in used[1]]).pairs
         pairs += _sent(unpaired, there, pairs)
         if matches.ambiguous:
-            count = len(matches.ambiguous)
-            self.note(f"{printable(box.name)}: {count} messages look alike, but not in equal number: both sides' are kept")
+            count = count_of(len(matches.ambiguous), "message")
+            self.note(f"{printable(box.name)}: {count} alike, but not in equal number: both sides' are kept")
         recognised = []
         for old, new in pairs:
             mine = by_uid.pop(old)

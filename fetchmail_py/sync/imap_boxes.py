@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fetchmail_py.errors import ConfigError, SafetyStop, ServerRefused, UsageError
 from fetchmail_py.identity import NO_IDENTITY, identity
-from fetchmail_py.model import Look, MailboxName, MessageKey, Pair, RemoteMailbox, RemoteSnapshot, Uid, UidSet
+from fetchmail_py.model import Look, MailboxName, MessageKey, Pair, RemoteMailbox, RemoteSnapshot, Uid, UidSet, count_of
 from fetchmail_py.plan import patterns, twoway
 from fetchmail_py.plan.oneway import Delta
 from fetchmail_py.session.imap import ImapSession
@@ -22,6 +22,8 @@ from fetchmail_py.wire.utf7 import encode_mailbox, printable
 
 _PLAIN = re.compile("[ -%'-~]*")
 _LONE = re.compile("[\ud800-\udfff]")
+ODD_SHOWN = 5
+"""Names that are shown of what is no message."""
 PROOFS = 3
 """Messages that must be the same for a mailbox under another name to count as renamed."""
 
@@ -71,6 +73,13 @@ class Box:
     def doubtful(self) -> bool:
         """Whether the server may have messages here without our knowing: what is here may be there already."""
         return bool(self.unidentified) or (self.snapshot is not None and not self.snapshot.complete)
+
+    @property
+    def odd_words(self) -> str:
+        """What there is to tell of what is no file."""
+        names = ", ".join(sorted(self.odd)[:ODD_SHOWN]) + (", …" if len(self.odd) > ODD_SHOWN else "")
+        what = "are no files, and were" if len(self.odd) > 1 else "is no file, and was"
+        return f"{printable(self.name)}: {names} {what} left alone: a link, a pipe or a directory is no message"
 
     @property
     def uidvalidity(self) -> int:
@@ -182,7 +191,7 @@ def choose(home: Home, listed: Sequence[RemoteMailbox], only: Sequence[str] | No
         wanted = _only(wanted, selectable, only)
     elif not wanted:
         raise ConfigError(
-            f"none of the {len(selectable)} mailboxes at the server is one of `mailboxes`: {', '.join(account.mailboxes)}",
+            f"none of the server's {count_of(len(selectable), 'mailbox')} is one of `mailboxes`: {', '.join(account.mailboxes)}",
             key="mailboxes",
             hint=f"there are: {', '.join(printable(box.name) for box in selectable[:10])}",
         )

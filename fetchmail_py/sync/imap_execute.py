@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, ProtocolError, ServerRefused, ServerUnreachable, StoreError
 from fetchmail_py.identity import NO_IDENTITY, identity
-from fetchmail_py.model import NO_FLAGS, Flags, MailboxName, MessageKey, Pair, Stage, Uid, UidSet, UidValidity
+from fetchmail_py.model import NO_FLAGS, Flags, MailboxName, MessageKey, Pair, Stage, Uid, UidSet, UidValidity, count_of
 from fetchmail_py.plan import oneway, twoway
 from fetchmail_py.plan.actions import (
     Action,
@@ -501,7 +501,8 @@ class Execution:
                 return
             if deleted.left:
                 box.unfinished = True
-                self.run_of.note(f"{box.name}: {len(deleted.left)} messages stay at the server: {deleted.reason}")
+                count = count_of(len(deleted.left), "message")
+                self.run_of.note(f"{printable(box.name)}: {count} left at the server: {deleted.reason}")
                 return
 
     def without_others(self, box: Box, uids: Sequence[Uid]) -> list[Uid]:

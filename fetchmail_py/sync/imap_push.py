@@ -15,7 +15,19 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from fetchmail_py.errors import ServerBusy, ServerRefused
-from fetchmail_py.model import DELETED, FLAG_TO_LETTER, NO_FLAGS, Flags, LineEnds, MailboxName, MessageKey, Pair, Stage, Uid
+from fetchmail_py.model import (
+    DELETED,
+    FLAG_TO_LETTER,
+    NO_FLAGS,
+    Flags,
+    LineEnds,
+    MailboxName,
+    MessageKey,
+    Pair,
+    Stage,
+    Uid,
+    count_of,
+)
 from fetchmail_py.plan import push, twoway
 from fetchmail_py.plan.actions import Action
 from fetchmail_py.session import imap_store
@@ -287,8 +299,8 @@ class Push:
         if waiting:
             box.unfinished = True
             self._run.note(
-                f"{printable(box.name)}: {len(waiting)} messages here may be at the server already, which does not show all "
-                "it has: they do not go up in this run"
+                f"{printable(box.name)}: {count_of(len(waiting), 'message')} here may be at the server already, which does not "
+                "show all it has: not uploaded in this run"
             )
             pairs = {uid: pair for uid, pair in pairs.items() if uid not in waiting}
         self._begin(box, pairs)
@@ -427,7 +439,8 @@ class Push:
                     raise error
                 if error.code in {"NOPERM", "READ-ONLY"}:
                     box.row.read_only = True
-                self._run.note(f"{printable(box.name)}: flags of {len(store.uids)} messages were not taken: {error.detail}")
+                count = count_of(len(store.uids), "message")
+                self._run.note(f"{printable(box.name)}: flags of {count} not taken: {error.detail}")
         pairs = self._state.pairs_of(box.row.id, [change.uid for change in changes])
         agreed = []
         for change in changes:
@@ -467,7 +480,8 @@ class Push:
                 if deleted.left:
                     reason = deleted.reason or ""
                     box.unfinished = True
-                    self._run.note(f"{printable(box.name)}: {len(deleted.left)} messages stay at the server: {reason}")
+                    count = count_of(len(deleted.left), "message")
+                    self._run.note(f"{printable(box.name)}: {count} left at the server: {reason}")
                     return
             if action.also_here:
                 self._files(box, uids)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fetchmail_py.errors import SafetyStop, ServerRefused
-from fetchmail_py.model import MailboxName, RemoteMailbox
+from fetchmail_py.model import MailboxName, RemoteMailbox, count_of
 from fetchmail_py.plan import patterns, twoway
 from fetchmail_py.plan.actions import Action
 from fetchmail_py.plan.push import CreateRemoteMailbox, RenameRemoteMailbox
@@ -196,7 +196,7 @@ class TwoWayPlaces(ImapRun):
         if maildir.has_a_part():
             self.report.stops.append(
                 SafetyStop(
-                    f"half of its folder is missing: of new/ and cur/ there is only one; it had {known} messages",
+                    f"half of its folder is missing: of new/ and cur/ there is only one; it had {count_of(known, 'message')}",
                     hint=f"restore {maildir.path}; or download it again: fetchmail-py sync {self.account.name} --fresh",
                     mailbox=printable(box.name),
                 )

@@ -121,7 +121,7 @@ class TestBackup:
     def test_only_one_mailbox(self, account: World) -> None:
         assert account.run(mailboxes=("Archive/2026",)).downloaded == 7
         report = account.run(mailboxes=("Nothing",))
-        assert report.exit_status is ExitStatus.CONFIG
+        assert report.exit_status is ExitStatus.USAGE
 
 
 class TestMirror:

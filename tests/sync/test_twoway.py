@@ -459,7 +459,7 @@ class TestAdopt:
             report = found.run(adopt=True)
             assert report.failure is None
             assert done(report) == {}
-            assert "6 messages here were recognised; 7 are only at the server, 1 only here" in report.notices
+            assert "6 messages here were recognised; 7 only at the server, 1 only here" in report.notices
             assert store.mailboxes["INBOX"].by_uid(3).flags == set()  # type: ignore[union-attr]
             report = found.sync()
             assert (report.downloaded, report.uploaded, report.deleted_local, report.deleted_remote) == (7, 1, 0, 0)
