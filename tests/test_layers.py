@@ -33,7 +33,7 @@ ONLY_IN = {
     "sqlite3": ("store/state.py", "store/state_schema.py"),
     "keyring": ("credentials.py",),
     "scramp": ("wire/sasl.py",),
-    "ssl": ("session/transport.py",),
+    "ssl": ("session/transport.py", "session/trust.py"),
     "socket": ("session/transport.py", "sync/check.py"),
 }
 

@@ -18,12 +18,12 @@ from typing import Final, NamedTuple
 
 from fetchmail_py.errors import (
     CertificateError,
-    ConfigError,
     ConnectionLost,
     ProtocolError,
     ServerUnreachable,
     TlsError,
 )
+from fetchmail_py.session.trust import context_for
 
 RECEIVE: Final = 256 * 1024
 """Octets taken from the network at a time."""
@@ -245,7 +245,7 @@ class Transport:
 
     def _handshake(self) -> None:
         endpoint = self.endpoint
-        context = self._context()
+        context = context_for(endpoint)
         asked = time.monotonic()
         try:
             # The host name is checked against the certificate even where it is an address (RFC 9525).
@@ -278,33 +278,6 @@ class Transport:
                 )
         self.encrypted = True
         self._asked_at = None
-
-    def _context(self) -> ssl.SSLContext:
-        endpoint = self.endpoint
-        if endpoint.fingerprint is not None:
-            # The fingerprint is the stronger check, and the only one that a self-signed certificate can pass.
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        else:
-            context = ssl.create_default_context()
-            if endpoint.ca_file is not None:
-                try:
-                    context.load_verify_locations(cafile=endpoint.ca_file)
-                except OSError as error:
-                    raise ConfigError(
-                        f"cannot read certificates from {endpoint.ca_file}: {error.strerror or error}", key="ca_file"
-                    ) from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if endpoint.client_cert is not None:
-            try:
-                context.load_cert_chain(endpoint.client_cert, endpoint.client_key, password=_no_password)
-            except OSError as error:
-                raise ConfigError(
-                    f"cannot use the client certificate {endpoint.client_cert}: {error.strerror or error}",
-                    key="client_cert",
-                ) from error
-        return context
 
     def fingerprint(self) -> bytes | None:
         """SHA-256 of the server's certificate, once TLS is on."""
@@ -355,8 +328,3 @@ class Transport:
 def _name(host: str) -> str | bytes:
     """The host's name as the libraries want it: text would go through the IDNA codec, which takes 3 ms to load."""
     return host.encode("ascii") if host.isascii() else host
-
-
-def _no_password() -> str:
-    """OpenSSL would ask on the terminal, which a cron job has not."""
-    raise ConfigError("the key of the client certificate is encrypted", key="client_key", hint="decrypt it: openssl pkey")
