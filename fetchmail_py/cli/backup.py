@@ -13,7 +13,7 @@ from fetchmail_py.cli.app import Invocation, app, usage
 from fetchmail_py.cli.runs import Job, run_jobs
 from fetchmail_py.config import Account, account_from_url, as_backup, is_url, overlap
 from fetchmail_py.errors import ConfigError
-from fetchmail_py.sync.run import Options
+from fetchmail_py.sync.options import Options
 
 
 @app.command()

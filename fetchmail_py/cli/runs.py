@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import threading
@@ -15,10 +14,9 @@ from fetchmail_py.config import Account
 from fetchmail_py.credentials import may_ask, secret_for
 from fetchmail_py.errors import CredentialError, ExitStatus, Scope
 from fetchmail_py.report import Report
-from fetchmail_py.sync.run import Options, StopFlag, run_account
+from fetchmail_py.sync.options import Options, StopFlag
+from fetchmail_py.sync.run import run_account
 
-GARBAGE_EVERY = 20_000
-"""Objects made and not freed again before cycles are looked for among them."""
 JOBS = 4
 """Accounts side by side, unless --jobs says otherwise."""
 
@@ -101,16 +99,6 @@ def run_jobs(jobs: Sequence[Job], console: Console, width: int | None) -> int:
 
 def _run(job: Job, console: Console, stop: StopFlag, secret: Callable[[], str]) -> None:
     account = job.account
-    if account.protocol == "pop3":
-        import fetchmail_py.sync.pop3  # noqa: PLC0415
-    elif account.mode == "disconnected":
-        import fetchmail_py.sync.twoway  # noqa: PLC0415
-    else:
-        import fetchmail_py.sync.imap  # noqa: F401, PLC0415
-    # The last of the imports: see __main__. What comes by the thousand holds no cycles: to look for some with every 700th object
-    # would take a twentieth of a first download.
-    gc.set_threshold(GARBAGE_EVERY, 10, 10)
-    gc.enable()
     job.report = run_account(
         account, secret, job.options, on_event=console.event, stop=stop, remember_as=job.remember_as
     )

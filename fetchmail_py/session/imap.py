@@ -188,13 +188,14 @@ class ImapSession:
         *,
         compress: bool = False,
         on_alert: Callable[[str], None] = lambda _: None,
+        connect: Callable[[Endpoint], Transport] = Transport.connect,
     ) -> ImapSession:
-        """Connects and logs in; `compress` asks for COMPRESS=DEFLATE at once.
+        """Connects, by `connect`, and logs in; `compress` asks for COMPRESS=DEFLATE at once.
 
         Raises ServerUnreachable, TlsError, ConnectionLost, ProtocolError, ServerRefused, AuthenticationFailed.
         """
         login.prepare()
-        transport = Transport.connect(endpoint)
+        transport = connect(endpoint)
         session = cls(transport, on_alert)
         try:
             session._greet(endpoint, login)

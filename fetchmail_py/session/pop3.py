@@ -140,15 +140,20 @@ class Pop3Session:
 
     @classmethod
     def open(
-        cls, endpoint: Endpoint, login: Login, *, before_login: Callable[[Capabilities], None] = _ignore
+        cls,
+        endpoint: Endpoint,
+        login: Login,
+        *,
+        before_login: Callable[[Capabilities], None] = _ignore,
+        connect: Callable[[Endpoint], Transport] = Transport.connect,
     ) -> Pop3Session:
-        """Connects, starts TLS, and logs in. `before_login` gets what the server announces before the login.
+        """Connects, by `connect`, starts TLS, and logs in. `before_login` gets what the server announces before the login.
 
         Raises ServerUnreachable, TlsError, ConnectionLost, ProtocolError, ServerBusy (the maildrop is in use, too many
         logins), AuthenticationFailed, other ServerRefused, CredentialError.
         """
         login.prepare()
-        transport = Transport.connect(endpoint)
+        transport = connect(endpoint)
         session = cls(transport)
         try:
             with session._redactor:

@@ -36,13 +36,14 @@ from fetchmail_py.session import imap_look
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import Identified, identify
 from fetchmail_py.session.login import Login
+from fetchmail_py.session.transport import Endpoint, Transport
 from fetchmail_py.store.maildir import Signature
 from fetchmail_py.store.state import KnownMessage, MailboxRow
 from fetchmail_py.sync import rebuild
 from fetchmail_py.sync.home import Home, endpoint_of
 from fetchmail_py.sync.imap_boxes import Box, Renamed, check_same_account, choose, place, renamed_there
 from fetchmail_py.sync.imap_execute import Execution
-from fetchmail_py.sync.run import Options, StopFlag
+from fetchmail_py.sync.options import Options, StopFlag
 from fetchmail_py.wire.utf7 import printable
 
 ROUNDS = 3
@@ -70,6 +71,7 @@ class ImapRun:
         on_event: Callable[[Event], None],
         note: Callable[[str], None],
         stop: StopFlag,
+        connect: Callable[[Endpoint], Transport] = Transport.connect,
     ) -> None:
         self.home = home
         self.account = home.account
@@ -80,6 +82,7 @@ class ImapRun:
         self.on_event = on_event
         self.note = note
         self.stop = stop
+        self._connect = connect
         self._retry: dict[int, list[Uid]] = defaultdict(list)
         """UIDs set aside by earlier runs, by mailbox."""
         self.aside: set[tuple[int, str]] = set()
@@ -180,6 +183,7 @@ class ImapRun:
             self.login,
             compress=self.account.compress is True,
             on_alert=lambda text: self.on_event(Alert(self.account.name, text)),
+            connect=self._connect,
         )
 
     def fail(self, box: Box, error: FetchmailError) -> None:

@@ -21,12 +21,13 @@ from fetchmail_py.plan.maildrop import MAX_UIDL, Clock, MaildropPlan, plan_maild
 from fetchmail_py.report import Event, Report
 from fetchmail_py.session.login import Login
 from fetchmail_py.session.pop3 import Capabilities, NotRetrieved, Pop3Session, Retrieved
+from fetchmail_py.session.transport import Endpoint, Transport
 from fetchmail_py.store import content
 from fetchmail_py.store.maildir import PublishError
 from fetchmail_py.sync.arrivals import Arrivals, MaildirSink
 from fetchmail_py.sync.home import Home, endpoint_of, line_ends_of
+from fetchmail_py.sync.options import Options, StopFlag
 from fetchmail_py.sync.pump import Pump
-from fetchmail_py.sync.run import Options, StopFlag
 
 GRACE = 3.0
 """Seconds that a run broken off by a signal gives the server to end the message under way."""
@@ -47,6 +48,7 @@ class Pop3Run:
         on_event: Callable[[Event], None],
         note: Callable[[str], None],
         stop: StopFlag,
+        connect: Callable[[Endpoint], Transport] = Transport.connect,
     ) -> None:
         self.home = home
         self.account = home.account
@@ -55,6 +57,7 @@ class Pop3Run:
         self.report = report
         self.note = note
         self.stop = stop
+        self._connect = connect
         self._arrivals = Arrivals(self.account.name, report, on_event)
         self._maildir = home.inbox()
         self._sink = MaildirSink(self._maildir)
@@ -78,7 +81,9 @@ class Pop3Run:
 
     def run(self) -> None:
         """Does it. Raises FetchmailError."""
-        session = Pop3Session.open(endpoint_of(self.account), self.login, before_login=self._respect_login_delay)
+        session = Pop3Session.open(
+            endpoint_of(self.account), self.login, before_login=self._respect_login_delay, connect=self._connect
+        )
         timers: list[threading.Timer] = []
 
         def wake() -> None:

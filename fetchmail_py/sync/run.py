@@ -2,71 +2,27 @@
 
 from __future__ import annotations
 
-import threading
+import gc
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 from fetchmail_py.config import Account
 from fetchmail_py.errors import ConnectionLost, FetchmailError, Interrupted
 from fetchmail_py.model import EMPTY_FILE
 from fetchmail_py.report import Event, Notice, Report
+from fetchmail_py.session.early import EarlyConnection
 from fetchmail_py.store.state import StateDamaged, StateDb
-from fetchmail_py.sync.home import Home
+from fetchmail_py.sync.home import Home, endpoint_of
+from fetchmail_py.sync.options import Options, StopFlag
 
+if TYPE_CHECKING:
+    from fetchmail_py.sync.imap import ImapRun
+    from fetchmail_py.sync.pop3 import Pop3Run
 
-class Options(NamedTuple):
-    """What the command line asks of a run."""
-
-    dry_run: bool = False
-    """Plan, and change nothing on either side."""
-    full: bool = False
-    """Look at every message on both sides, whatever seems unchanged."""
-    allow_mass_delete: bool = False
-    """Let through the deletions that were announced."""
-    fresh: bool = False
-    """An empty place is meant to be empty: download everything again."""
-    adopt: bool = False
-    """Only match what is here with what the server has: nothing is transferred, changed or deleted."""
-    mailboxes: tuple[str, ...] | None = None
-    """Only these, by name; None: what the configuration says."""
-
-
-class StopFlag:
-    """A signal asks the run to end: whatever waits for a server is woken."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._wakers: list[Callable[[], None]] = []
-        self._lock = threading.RLock()
-
-    def set(self, signal_number: int) -> None:
-        """The first signal counts. Safe in a signal handler of the main thread."""
-        with self._lock:
-            if self.signal is None:
-                self.signal = signal_number
-            wakers = list(self._wakers)
-        for wake in wakers:
-            wake()
-
-    def add_waker(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Calls `wake` when the signal comes, or now if it has come; returns what takes it off again."""
-        with self._lock:
-            self._wakers.append(wake)
-            late = self.signal is not None
-        if late:
-            wake()
-
-        def remove() -> None:
-            with self._lock:
-                self._wakers.remove(wake)
-
-        return remove
-
-    def check(self) -> None:
-        """Raises Interrupted once the signal has come."""
-        if self.signal is not None:
-            raise Interrupted(self.signal)
+GARBAGE_EVERY = 20_000
+"""Objects made and not freed again before cycles are looked for among them."""
 
 
 def run_account(
@@ -136,28 +92,40 @@ def _work(
     note: Callable[[str], None],
     stop: StopFlag,
 ) -> None:
-    # Imported here: an account has one of the two protocols, and the other's code is start-up time.
     try:
         home.check_owner(fresh=options.fresh)
-        if home.account.protocol == "pop3":
-            from fetchmail_py.sync.pop3 import Pop3Run  # noqa: PLC0415
-
-            Pop3Run(home, secret, options, report, on_event, note, stop).run()
-        else:
-            from fetchmail_py.sync.imap import ImapRun  # noqa: PLC0415
-
-            kind: type[ImapRun] = ImapRun
-            if home.account.mode == "disconnected":
-                from fetchmail_py.sync.twoway import TwoWayRun  # noqa: PLC0415
-
-                kind = TwoWayRun
-            kind(home, secret, options, report, on_event, note, stop).run()
+        stop.check()
+        with closing(EarlyConnection(endpoint_of(home.account))) as connection:
+            kind = _kind(home.account)
+            kind(home, secret, options, report, on_event, note, stop, connection.connect).run()
     except StateDamaged:
         raise
     except FetchmailError as error:
         report.error = _meant(error, stop)
         home.state.rollback()
     _record(home, report)
+
+
+def _kind(account: Account) -> type[ImapRun | Pop3Run]:
+    """What does the account's work. An account has one of the two protocols, and the other's code is start-up time."""
+    kind: type[ImapRun | Pop3Run]
+    if account.protocol == "pop3":
+        from fetchmail_py.sync.pop3 import Pop3Run  # noqa: PLC0415
+
+        kind = Pop3Run
+    elif account.mode == "disconnected":
+        from fetchmail_py.sync.twoway import TwoWayRun  # noqa: PLC0415
+
+        kind = TwoWayRun
+    else:
+        from fetchmail_py.sync.imap import ImapRun  # noqa: PLC0415
+
+        kind = ImapRun
+    # The last of the imports: see __main__. What comes by the thousand holds no cycles: to look for some with every 700th
+    # object would take a twentieth of a first download.
+    gc.set_threshold(GARBAGE_EVERY, 10, 10)
+    gc.enable()
+    return kind
 
 
 def _meant(error: FetchmailError, stop: StopFlag) -> FetchmailError:

@@ -22,7 +22,7 @@ from fetchmail_py.config import Account
 from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, FetchmailError, Interrupted, SafetyStop, StoreError
 from fetchmail_py.hooks import run_on_new
 from fetchmail_py.report import Arrival, Progress, Report
-from fetchmail_py.sync.run import Options
+from fetchmail_py.sync.options import Options
 
 ACCOUNT = Account(name="a", protocol="imap", host="h", port=993, tls="implicit", user="ann", maildir="/m")
 LOST = ConnectionLost("the server went silent")

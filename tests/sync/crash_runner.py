@@ -15,7 +15,8 @@ from fetchmail_py.config import Account
 from fetchmail_py.session.transport import Transport
 from fetchmail_py.store import delivery, durable, maildir
 from fetchmail_py.store.state import StateDb
-from fetchmail_py.sync.run import Options, StopFlag, run_account
+from fetchmail_py.sync.options import Options, StopFlag
+from fetchmail_py.sync.run import run_account
 
 CRASHED = 99
 

@@ -19,7 +19,7 @@ from fetchmail_py.report import Progress
 from fetchmail_py.store import delivery, durable
 from fetchmail_py.store.durable import write_all
 from fetchmail_py.store.state import FILE_NAME
-from fetchmail_py.sync.run import StopFlag
+from fetchmail_py.sync.options import StopFlag
 from tests.servers.imap import ImapServer
 from tests.servers.mailbox import Store
 from tests.servers.mails import mails

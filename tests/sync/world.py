@@ -14,7 +14,8 @@ from fetchmail_py.model import MessageKey
 from fetchmail_py.report import Event, Report
 from fetchmail_py.store.content import read_wire
 from fetchmail_py.store.state import FILE_NAME, StateDb
-from fetchmail_py.sync.run import Options, StopFlag, run_account
+from fetchmail_py.sync.options import Options, StopFlag
+from fetchmail_py.sync.run import run_account
 from tests.servers.base import Server
 from tests.servers.imap import ImapServer
 from tests.servers.mailbox import Store
