@@ -54,6 +54,8 @@ class Delta:
         self.returned: list[Pair] = []
         """Kept here as gone, and at the server after all."""
         self.reflag: list[FlagChange] = []
+        self.pull_only = False
+        """Its UIDs mean nothing from one look to the next: nothing may be deleted by them."""
         self.stored: list[Uid] = []
         """Stored here and still at the server (mode offline)."""
 
@@ -208,7 +210,7 @@ def plan_account(
             if gone:
                 deletions.append(Forget(name, tuple(pair.uid for pair in gone)))
             remove = sorted({*delta.stored, *new})
-            if remove and may_delete:
+            if remove and may_delete and not delta.pull_only:
                 deletions.append(DeleteRemote(name, tuple(remove)))
             elif remove:
                 notices.append((name, f"{count_of(len(remove), 'message')} left at the server in this run"))

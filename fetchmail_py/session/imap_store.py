@@ -87,9 +87,10 @@ def open_for_changes(session: ImapSession, mailbox: MailboxName, uidvalidity: in
     opened = read_select(session, select_command(session, mailbox, read_only=False), mailbox)
     if isinstance(opened, ServerRefused):
         raise opened
-    if opened.uidvalidity != uidvalidity:
+    if opened.uidvalidity != uidvalidity or not uidvalidity:
         session.selected = None
-        return Opened(opened, "its UIDVALIDITY has changed during the run")
+        what = "its UIDVALIDITY has changed during the run" if uidvalidity else "the server gives it no UIDVALIDITY"
+        return Opened(opened, what)
     if opened.read_only:
         return Opened(opened, "the mailbox is read-only", read_only=True)
     return Opened(opened, None)

@@ -41,7 +41,7 @@ from fetchmail_py.store.maildir import Signature
 from fetchmail_py.store.state import KnownMessage, MailboxRow
 from fetchmail_py.sync import rebuild
 from fetchmail_py.sync.home import Home, endpoint_of
-from fetchmail_py.sync.imap_boxes import Box, Renamed, check_same_account, choose, place, renamed_there
+from fetchmail_py.sync.imap_boxes import PULL_ONLY, Box, Renamed, check_same_account, choose, place, renamed_there
 from fetchmail_py.sync.imap_execute import Execution
 from fetchmail_py.sync.options import Options, StopFlag
 from fetchmail_py.wire.utf7 import printable
@@ -235,7 +235,9 @@ class ImapRun:
         for box in boxes:
             self.look_here(box)
         self.looked_here(boxes)
-        self._tell_of_odd(boxes)
+        for box in boxes:
+            if box.odd:
+                self._note_once("odd", box, box.odd_words)
         known = {box.name: box for box in boxes if not self.unchanged(box)}
         again: list[Box] = []
         wanted = [self._known(box.row) for box in known.values()]
@@ -257,12 +259,10 @@ class ImapRun:
                 box.pairs = state.pairs(box.row.id)
             self.compare(box)
 
-    def _tell_of_odd(self, boxes: Iterable[Box]) -> None:
-        """Once in a run that reads the directory: what is no file is no message, whatever its name."""
-        for box in boxes:
-            if box.odd and ("odd", box.row.id, 0) not in self.once:
-                self.once.add(("odd", box.row.id, 0))
-                self.note(box.odd_words)
+    def _note_once(self, what: str, box: Box, text: str) -> None:
+        if (what, box.row.id, 0) not in self.once:
+            self.once.add((what, box.row.id, 0))
+            self.note(f"{printable(box.name)}: {text}")
 
     def looked_here(self, boxes: list[Box]) -> None:
         """Every directory that may have changed has been read."""
@@ -282,6 +282,7 @@ class ImapRun:
             retry=self.still_there(box),
             exempt=bool(box.remote.attributes & EXEMPT),
         )
+        box.delta.pull_only = box.look is not None and not box.look.uidvalidity
 
     def _known(self, row: MailboxRow) -> imap_look.Known:
         # What is to be deleted after a download is looked for in full: nothing tells that an old deletion failed.
@@ -308,7 +309,7 @@ class ImapRun:
             return False
         same = (remote.uidvalidity, remote.uidnext, remote.messages) == (row.uidvalidity, row.uidnext, row.messages)
         # Without MODSEQ a flag may have changed unseen, unless there is no message that could have one.
-        return same and (row.messages == 0 or (remote.highestmodseq or 0) == row.highestmodseq > 0)
+        return same and row.uidvalidity > 0 and (row.messages == 0 or (remote.highestmodseq or 0) == row.highestmodseq > 0)
 
     def look_here(self, box: Box) -> None:
         """Reads the mailbox's directory, unless nothing in it has changed since it was last read."""
@@ -354,12 +355,15 @@ class ImapRun:
             self.fail(box, found)
             return True
         state, row = self.home.state, box.row
-        if not found.uidvalidity:
-            self.fail(box, ProtocolError("the server gives no UIDVALIDITY: its UIDs mean nothing (RFC 9051, 2.3.1.1)"))
-            return True
         box.look = found
-        if row.uidvalidity and row.uidvalidity != found.uidvalidity:
-            self.note(f"{printable(box.name)}: its UIDVALIDITY has changed; its messages are recognised by content")
+        if not found.uidvalidity:
+            self._note_once("pull only", box, PULL_ONLY)
+        another = row.uidvalidity != found.uidvalidity and bool(row.uidvalidity or state.count_present(row.id))
+        if another or not found.uidvalidity:
+            if found.uidvalidity:
+                self.note(f"{printable(box.name)}: its UIDVALIDITY has changed; its messages are recognised by content")
+            if not row.uidvalidity:
+                row.read_only = False  # it had none before, and was pulled only
             state.renumber(row.id)
             for fact in ("announced", "announced-there"):
                 state.put(f"{fact}:{row.id}", None)
@@ -369,6 +373,7 @@ class ImapRun:
             box.pairs = {}
             self.renumbered(box)
         row.uidvalidity = found.uidvalidity
+        row.read_only = row.read_only or not found.uidvalidity
         if found.coverage is Coverage.CHANGES and self._doubtful(box, found):
             return False
         if found.coverage is Coverage.CHANGES and found.present is None:

@@ -22,6 +22,10 @@ from fetchmail_py.wire.utf7 import encode_mailbox, printable
 
 _PLAIN = re.compile("[ -%'-~]*")
 _LONE = re.compile("[\ud800-\udfff]")
+PULL_ONLY = (
+    "the server gives it no UIDVALIDITY, so that its UIDs mean nothing (RFC 9051, 2.3.1.1): new messages come in, recognised by "
+    "content; nothing is deleted, and nothing goes up"
+)
 ODD_SHOWN = 5
 """Names that are shown of what is no message."""
 PROOFS = 3
@@ -79,7 +83,7 @@ class Box:
         """What there is to tell of what is no file."""
         names = ", ".join(sorted(self.odd)[:ODD_SHOWN]) + (", …" if len(self.odd) > ODD_SHOWN else "")
         what = "are no files, and were" if len(self.odd) > 1 else "is no file, and was"
-        return f"{printable(self.name)}: {names} {what} left alone: a link, a pipe or a directory is no message"
+        return f"{names} {what} left alone: a link, a pipe or a directory is no message"
 
     @property
     def uidvalidity(self) -> int:

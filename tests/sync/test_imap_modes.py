@@ -342,13 +342,6 @@ def test_awkward_mail_is_stored_octet_for_octet(tmp_path: Path) -> None:
 class TestFound:
     """What a reading of the code found, each with the test that would have."""
 
-    def test_no_uidvalidity_no_download(self, account: World) -> None:
-        account.store.mailboxes["INBOX"].uidvalidity = 0
-        report = account.run()
-        assert report.exit_status is ExitStatus.PROTOCOL
-        assert report.downloaded == 7
-        assert account.files() == {}
-
     def test_a_message_set_aside_that_is_deleted_is_forgotten(self, account: World) -> None:
         account.sync()
         bad = account.store.append(b"Subject: bad\r\n\r\n")
