@@ -509,7 +509,7 @@ class ImapRun:
         used = [{pair[side] for pair in pairs} for side in (0, 1)]
         rest = rebuild.with_additions(box, [message for message in unpaired if message.uid not in used[0]])
         pairs += match(rest, [candidate for candidate in there if candidate.handle not in used[1]]).pairs
-        pairs += _sent(unpaired, there, pairs)
+        pairs += rebuild.sent(unpaired, there, pairs)
         if matches.ambiguous:
             count = count_of(len(matches.ambiguous), "message")
             self.note(f"{printable(box.name)}: {count} alike, but not in equal number: both sides' are kept")
@@ -580,22 +580,6 @@ class ImapRun:
         """A pair that was gone is there again under another UID."""
         assert box.delta is not None
         box.delta.gone.remove(pair)
-
-
-def _sent(
-    unpaired: Iterable[KnownMessage], there: Iterable[RemoteCandidate[Uid]], pairs: Iterable[tuple[Uid, Uid]]
-) -> list[tuple[Uid, Uid]]:
-    """What was sent to a server that tells no UIDs, and was stored with another size: its identity alone must tell."""
-    used_here, used_there = {here for here, _ in pairs}, {uid for _, uid in pairs}
-    waiting: dict[bytes, list[Uid]] = defaultdict(list)
-    for message in unpaired:
-        if message.stage == Stage.SENT and message.uid not in used_here and message.identity != NO_IDENTITY:
-            waiting[message.identity].append(message.uid)
-    found: dict[bytes, list[Uid]] = defaultdict(list)
-    for candidate in there:
-        if candidate.handle not in used_there:
-            found[candidate.identity].append(candidate.handle)
-    return [(rows[0], found[key][0]) for key, rows in waiting.items() if len(rows) == 1 == len(found[key])]
 
 
 def _identified(session: ImapSession, box: Box) -> list[Identified]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 
 from fetchmail_py.identity import NO_IDENTITY, header_end
 from fetchmail_py.model import Delivered, LineEnds, MessageKey, Stage, Uid
-from fetchmail_py.plan.matching import LocalCandidate
+from fetchmail_py.plan.matching import LocalCandidate, RemoteCandidate
 from fetchmail_py.store import content
 from fetchmail_py.store.state import KnownMessage
 from fetchmail_py.sync.home import Home, line_ends_of
@@ -136,3 +137,19 @@ def _additions(fields: Sequence[bytes]) -> set[frozenset[int]]:
     if by_name:
         found.add(frozenset().union(*by_name.values()))
     return found
+
+
+def sent(
+    unpaired: Iterable[KnownMessage], there: Iterable[RemoteCandidate[Uid]], pairs: Iterable[tuple[Uid, Uid]]
+) -> list[tuple[Uid, Uid]]:
+    """What was sent to a server that tells no UIDs, and was stored with another size: its identity alone must tell."""
+    used_here, used_there = {here for here, _ in pairs}, {uid for _, uid in pairs}
+    waiting: dict[bytes, list[Uid]] = defaultdict(list)
+    for message in unpaired:
+        if message.stage == Stage.SENT and message.uid not in used_here and message.identity != NO_IDENTITY:
+            waiting[message.identity].append(message.uid)
+    found: dict[bytes, list[Uid]] = defaultdict(list)
+    for candidate in there:
+        if candidate.handle not in used_there:
+            found[candidate.identity].append(candidate.handle)
+    return [(rows[0], found[key][0]) for key, rows in waiting.items() if len(rows) == 1 == len(found[key])]
