@@ -202,3 +202,5 @@ class AccountStatus(NamedTuple):
     """Runs in a row that failed for a transient cause."""
     stops: list[SafetyStop]
     """What the next run will stop at, as this side alone tells: the Maildir is gone, or a mailbox's folder is another."""
+    restored: bool
+    """The state is not the one that the last run left: the next run compares everything, and deletes nothing."""

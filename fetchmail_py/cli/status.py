@@ -61,6 +61,8 @@ def _show(console: Console, found: AccountStatus) -> None:
     never = "nothing is here now" if found.stops else "never synchronised"
     synced = never if found.last_sync is None else f"last sync {_moment(found.last_sync)}"
     console.out(f"{found.account}: {count_of(found.messages, 'message')}, {size_of(found.bytes)}, {synced}")
+    if found.restored:
+        console.out("  the state is not that of the last run (restored?): the next sync compares everything, and deletes nothing")
     if found.last_error is not None:
         again = f" ({found.failures} runs in a row)" if found.failures > 1 else ""
         console.out(f"  last error{again}: {safe(found.last_error)}")

@@ -300,8 +300,10 @@ class _Check:
         last = "never" if status.last_sync is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(status.last_sync))
         messages, boxes = count_of(status.messages, "message"), count_of(len(status.mailboxes), "mailbox")
         self._good("state", f"{messages} in {boxes}, last sync {last}")
+        if status.restored:
+            self._info("state", "not that of the last run (restored?): the next sync compares everything, and deletes nothing")
         for stop in status.stops:
-            self._bad("folder", stop)
+            self._bad("folder" if stop.mailbox else "Maildir", stop)
 
 
 def _may(path: str, what: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Self
 from uuid import uuid4
 
 from fetchmail_py.config import Account
-from fetchmail_py.errors import SafetyStop, StoreError
+from fetchmail_py.errors import StoreError
 from fetchmail_py.model import FLAG_TO_LETTER, LETTER_TO_FLAG, NO_FLAGS, Flags, LineEnds, MessageKey, RemoteMailbox, Stage
 from fetchmail_py.session.transport import Endpoint
 from fetchmail_py.store import memory
@@ -102,12 +102,10 @@ class Home:
         elif remembered is None:
             # The very first run may have been cut before it could be remembered: that state has seen everything there was.
             self.trusted = not damaged and self.state.number("run") <= 1
-        else:
-            run = self.state.number("run")
-            if remembered.store_id != self.state.get("store_id") or remembered.run not in {run - 1, run}:
-                self.trusted = False
-                self.restored = True
-                self._note("the state is not that of the last run (restored?): nothing is deleted in this run")
+        elif place.is_another_copy(self.state, remembered):
+            self.trusted = False
+            self.restored = True
+            self._note("the state is not that of the last run (restored?): nothing is deleted in this run")
         if not self.trusted:
             self.state.put("distrust", "1")
         elif self.state.get("distrust") is not None:
@@ -278,21 +276,11 @@ class Home:
     # -- effects -----------------------------------------------------------------------------------------------------
 
     def check_owner(self, *, fresh: bool) -> None:
-        """Raises SafetyStop where the state belongs to an account of the other protocol, or to another maildrop.
-
-        IMAP finds out by itself whose mail it is (`imap_boxes.check_same_account`): its messages have UIDs.
-        """
-        imap, drop = self.state.get("server"), self.state.get("maildrop_of")
-        now = f"{self.account.user}@{self.account.host}"
-        other = imap if self._is_pop3 else drop
-        if other is None and self._is_pop3 and drop not in {None, now} and self.state.number("fetched_messages"):
-            other = drop
-        if other is not None and not fresh:
-            raise SafetyStop(
-                f"{self.root} holds the mail of {other}, fetched by {'IMAP' if other == imap else 'POP3'}",
-                hint="give this account a maildir of its own; if it is the same mail under another name, say so with --fresh",
-            )
-        self.state.put("maildrop_of", now if self._is_pop3 else None)
+        """Raises SafetyStop where the state belongs to an account of the other protocol, or to another maildrop."""
+        stop = place.of_another(self.account, self.state)
+        if stop is not None and not fresh:
+            raise stop
+        self.state.put("maildrop_of", f"{self.account.user}@{self.account.host}" if self._is_pop3 else None)
         if self._is_pop3:
             self.state.put("server", None)
 

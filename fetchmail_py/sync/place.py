@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from fetchmail_py.config import Account
 from fetchmail_py.errors import SafetyStop, StoreError
 from fetchmail_py.model import count_of
 from fetchmail_py.plan import guard
@@ -81,6 +82,31 @@ def _mail(root: str) -> Iterator[str]:
             for subdir in ("cur", "new", "tmp"):
                 if subdir in subdirectories:
                     subdirectories.remove(subdir)
+
+
+def is_another_copy(state: StateDb, remembered: Remembered) -> bool:
+    """Whether the state is not the one that the last run left: it, or the Maildir, was restored from a copy, or is another's."""
+    # The number is in the state first: a run that was cut in between is no other.
+    run = state.number("run")
+    return remembered.store_id != state.get("store_id") or remembered.run not in {run - 1, run}
+
+
+def of_another(account: Account, state: StateDb) -> SafetyStop | None:
+    """The stop for a state that belongs to an account of the other protocol, or to another maildrop.
+
+    IMAP finds out by itself whose mail it is (`imap_boxes.check_same_account`): its messages have UIDs.
+    """
+    is_pop3 = account.protocol == "pop3"
+    imap, drop = state.get("server"), state.get("maildrop_of")
+    other = imap if is_pop3 else drop
+    if other is None and is_pop3 and drop not in {None, f"{account.user}@{account.host}"} and state.number("fetched_messages"):
+        other = drop
+    if other is None:
+        return None
+    return SafetyStop(
+        f"{account.maildir} holds the mail of {other}, fetched by {'IMAP' if other == imap else 'POP3'}",
+        hint="give this account a maildir of its own; if it is the same mail under another name, say so with --fresh",
+    )
 
 
 class Lost(NamedTuple):

@@ -16,16 +16,18 @@ from fetchmail_py.wire.utf7 import printable
 def status_of(account: Account) -> AccountStatus:
     """The account's status. Raises StoreError where there is a state that cannot be read."""
     path = f"{account.maildir}/{FILE_NAME}"
-    stop = place.gone(account.maildir, memory.load(account.name)[0])
+    remembered, _ = memory.load(account.name)
+    stop = place.gone(account.maildir, remembered)
     if not place.has_state(account.maildir):
-        return AccountStatus(account.name, [], 0, 0, None, None, [], 0, [] if stop is None else [stop])
+        return AccountStatus(account.name, [], 0, 0, None, None, [], 0, [] if stop is None else [stop], restored=False)
     with closing(StateDb.open_to_read(path)) as state, closing(Barrier(account.maildir)) as barrier:
         last_sync = _time(state.get("last_sync"))
         deferred = state.deferred()
         totals = state.totals()
         names = {0: "maildrop"}
         mailboxes = []
-        stops = []
+        stop = place.of_another(account, state)
+        stops = [] if stop is None else [stop]
         if account.protocol == "pop3":
             totals = {0: (state.number("fetched_messages"), state.number("fetched_bytes"))}
             count = sum(1 for row in deferred if row.mailbox == 0)
@@ -55,6 +57,7 @@ def status_of(account: Account) -> AccountStatus:
             deferred=[Deferred(names.get(row.mailbox, "?"), row.ident, row.reason) for row in deferred],
             failures=state.number("failures"),
             stops=stops,
+            restored=remembered is not None and place.is_another_copy(state, remembered),
         )
 
 

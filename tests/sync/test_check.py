@@ -126,6 +126,26 @@ class TestAPlaceThatIsNotWhatItWas:
         assert "the next sync matches it" in lines["state"].text
 
 
+    def test_a_state_from_a_copy(self, account: World, tmp_path: Path) -> None:
+        shutil.copytree(account.maildir, tmp_path / "copy")
+        for data in mails(3, seed=8):
+            account.store.append(data)
+            account.sync()
+        assert not status_of(account.account).restored
+        shutil.rmtree(account.maildir)
+        shutil.copytree(tmp_path / "copy", account.maildir)
+        assert status_of(account.account).restored
+        status, lines = checked(account)
+        assert status is ExitStatus.OK
+        assert "deletes nothing" in lines["state"].text
+
+    def test_the_maildir_of_another_account(self, account: World) -> None:
+        protocol = "imap" if account.account.protocol == "pop3" else "pop3"
+        other = account.account._replace(name="other", protocol=protocol)
+        (stop,) = status_of(other).stops
+        assert "holds the mail of" in stop.detail
+
+
 class TestADiskWithoutRoom:
     @pytest.mark.parametrize("there", [True, False])
     def test_it_fails(self, account: World, monkeypatch: pytest.MonkeyPatch, *, there: bool) -> None:
