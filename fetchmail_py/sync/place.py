@@ -87,8 +87,10 @@ def _mail(root: str) -> Iterator[str]:
 def is_another_copy(state: StateDb, remembered: Remembered) -> bool:
     """Whether the state is not the one that the last run left: it, or the Maildir, was restored from a copy, or is another's."""
     # The number is in the state first: a run that was cut in between is no other.
-    run = state.number("run")
-    return remembered.store_id != state.get("store_id") or remembered.run not in {run - 1, run}
+    run, store_id = state.number("run"), state.get("store_id")
+    if store_id is None:
+        return False  # no run has come so far that there would be anything to compare
+    return remembered.store_id != store_id or remembered.run not in {run - 1, run}
 
 
 def of_another(account: Account, state: StateDb) -> SafetyStop | None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import ssl
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,6 +140,11 @@ class TestAPlaceThatIsNotWhatItWas:
         assert status is ExitStatus.OK
         assert "deletes nothing" in lines["state"].text
 
+    def test_a_first_run_that_failed_leaves_no_restored_state(self, account: World) -> None:
+        account.settings(name="another", maildir=str(account.root / "another"), port=1)
+        assert account.run().exit_status is ExitStatus.UNAVAILABLE
+        assert not status_of(account.account).restored
+
     def test_the_maildir_of_another_account(self, account: World) -> None:
         protocol = "imap" if account.account.protocol == "pop3" else "pop3"
         other = account.account._replace(name="other", protocol=protocol)
@@ -178,17 +184,11 @@ def nobody(*ours: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def open_path(tmp_path: Path) -> Iterator[Path]:
-    """A directory that everybody may look into, and all above it."""
-    changed = {}
-    for path in (tmp_path, *tmp_path.parents):
-        mode = path.stat().st_mode
-        if not mode & 0o001 and path.stat().st_uid == os.geteuid():
-            changed[path] = mode
-            path.chmod(mode | 0o011)
-    yield tmp_path
-    for path, mode in changed.items():
-        path.chmod(mode & 0o7777)
+def open_path() -> Iterator[Path]:
+    """A directory that everybody may look into; pytest's own are private."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.mark.parametrize("what", ["Maildir", "state"])
