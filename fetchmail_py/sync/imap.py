@@ -282,7 +282,7 @@ class ImapRun:
             retry=self.still_there(box),
             exempt=bool(box.remote.attributes & EXEMPT),
         )
-        box.delta.pull_only = box.look is not None and not box.look.uidvalidity
+        box.delta.pull_only = box.pull_only
 
     def _known(self, row: MailboxRow) -> imap_look.Known:
         # What is to be deleted after a download is looked for in full: nothing tells that an old deletion failed.

@@ -86,6 +86,11 @@ class Box:
         return f"{names} {what} left alone: a link, a pipe or a directory is no message"
 
     @property
+    def pull_only(self) -> bool:
+        """Whether the server gives it no UIDVALIDITY: its UIDs are good for this look alone."""
+        return self.look is not None and not self.look.uidvalidity
+
+    @property
     def uidvalidity(self) -> int:
         """As looked at, else as known."""
         return self.look.uidvalidity if self.look is not None else self.row.uidvalidity

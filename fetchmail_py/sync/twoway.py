@@ -81,7 +81,7 @@ class TwoWayRun(TwoWayPlaces):
             if source is target:
                 self._renamed(source, pair, move.file)
                 continue
-            if pair.uid < 0 and source.uidvalidity:
+            if pair.uid < 0 and not source.pull_only:
                 # Sent, and moved on before it was recognised where it was sent to. Once it is, the server's copy follows.
                 self._without(source, [pair.uid])
                 staying.add((move.file.mailbox, move.file.key))
@@ -252,7 +252,7 @@ class TwoWayRun(TwoWayPlaces):
             and (box.strangers or box.here.flags or box.here.missing)
         }  # fmt: skip
         for name, rights in imap_store.my_rights(session, asked).items():
-            asked[name].row.read_only = not set(rights) & set("iwsted") or not asked[name].uidvalidity
+            asked[name].row.read_only = not set(rights) & set("iwsted") or asked[name].pull_only
 
     def compare(self, box: Box) -> None:
         """What the mailbox needs."""
