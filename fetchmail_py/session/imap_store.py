@@ -400,6 +400,7 @@ def create(session: ImapSession, name: MailboxName) -> None:
 def rename(session: ImapSession, old: MailboxName, new: MailboxName) -> None:
     """RENAME, with what is below it; the subscription follows. Raises ServerRefused."""
     session.run(b"RENAME ", mailbox_argument(session, old), b" ", mailbox_argument(session, new), mailbox=old)
+    session.selected = None  # its name may mean another mailbox now
     _subscribe(session, b"SUBSCRIBE ", new)
     _subscribe(session, b"UNSUBSCRIBE ", old)
 

@@ -6,16 +6,14 @@ state that is not the one of the last run deletes nothing.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 from uuid import uuid4
 
 from fetchmail_py.config import Account
-from fetchmail_py.errors import StoreError
-from fetchmail_py.model import FLAG_TO_LETTER, LETTER_TO_FLAG, NO_FLAGS, Flags, LineEnds, MessageKey, RemoteMailbox, Stage
+from fetchmail_py.model import FLAG_TO_LETTER, LETTER_TO_FLAG, NO_FLAGS, Flags, LineEnds, MessageKey, Stage
 from fetchmail_py.session.transport import Endpoint
 from fetchmail_py.store import memory
 from fetchmail_py.store.durable import Barrier, make_directories
@@ -23,7 +21,7 @@ from fetchmail_py.store.keywords import KeywordTable
 from fetchmail_py.store.lock import Lock
 from fetchmail_py.store.maildir import LocalFile, Maildir, letters_of
 from fetchmail_py.store.state import FILE_NAME, MailboxRow, StateDb
-from fetchmail_py.sync import place
+from fetchmail_py.sync import place, renaming
 
 REMEMBER_EVERY = 24 * 3600
 """Seconds after which a run without effects renews the memory all the same, so that "last seen" stays true enough."""
@@ -134,8 +132,8 @@ class Home:
     def _settle(self) -> None:
         """Completes what was on its way into the Maildir when a run ended, and removes what was not."""
         mailboxes = {row.id: row for row in self.state.mailboxes().values()}
-        for row in mailboxes.values():
-            self._finish_rename(row)
+        if not self.dry_run:
+            renaming.finish(self.state, self.root, self.barrier)
         open_intents: dict[int, dict[MessageKey, Flags]] = {}
         uids: dict[tuple[int, MessageKey], int] = {}
         for mailbox, uid, key, flags in self.state.arriving():
@@ -240,38 +238,17 @@ class Home:
             for table in self._keywords.values():
                 table.save()
 
-    def rename_mailbox(self, row: MailboxRow, remote: RemoteMailbox, path: str) -> None:
-        """A mailbox has another name at the server: its directory follows. Recorded first, so that a cut leaves a plan."""
-        self.state.put(f"renaming:{row.id}", row.path)
-        row.name, row.delimiter, row.path = remote.name, remote.delimiter, path
-        self.state.save_mailbox(row)
+    def rename_mailboxes(self, following: Sequence[renaming.Following]) -> None:
+        """Mailboxes have other names at the server: their directories follow. Recorded first, so that a cut leaves a plan."""
+        renaming.begin(self.state, following)
         self.commit()
-        self._finish_rename(row)
+        self.forget_keywords(row.id for row, *_ in following)
+        renaming.finish(self.state, self.root, self.barrier)
 
-    def _finish_rename(self, row: MailboxRow) -> None:
-        before = self.state.get(f"renaming:{row.id}")
-        if before is None or self.dry_run:
-            return
-        old, new = f"{self.root}/{before}", f"{self.root}/{row.path}"
-        if not os.path.isdir(old) and not self.maildir(row).has_a_part():
-            # It was renamed here too, with what it lies in: where it is now is found by looking, as for any folder.
-            self.state.put(f"renaming:{row.id}", None)
-            self.commit()
-            return
-        changed = make_directories(new)
-        for name in ("tmp", "new", "cur", "dovecot-keywords", "maildirfolder"):
-            if os.path.lexists(f"{old}/{name}"):
-                try:
-                    os.rename(f"{old}/{name}", f"{new}/{name}")
-                except OSError as error:
-                    raise StoreError.from_os_error(error, "renaming the mailbox", f"{old}/{name}") from error
-        with contextlib.suppress(OSError):
-            os.rmdir(old)  # other mailboxes may lie below it
-        above = os.path.dirname(old)
-        self.barrier.created((*changed, new, *([above] if os.path.isdir(above) else ())))
-        self.barrier.directories(())
-        self.state.put(f"renaming:{row.id}", None)
-        self.commit()
+    def forget_keywords(self, mailboxes: Iterable[int]) -> None:
+        """The directories of these mailboxes are others now: what the keyword letters mean there is read again."""
+        for mailbox in mailboxes:
+            self._keywords.pop(mailbox, None)
 
     # -- effects -----------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ from fetchmail_py.sync.home import Home, endpoint_of
 from fetchmail_py.sync.imap_boxes import PULL_ONLY, Box, Renamed, check_same_account, choose, place, renamed_there
 from fetchmail_py.sync.imap_execute import Execution
 from fetchmail_py.sync.options import Options, StopFlag
+from fetchmail_py.sync.renaming import Following, can_follow, record
 from fetchmail_py.wire.utf7 import printable
 
 ROUNDS = 3
@@ -128,9 +129,11 @@ class ImapRun:
         self._check_listed(listed)
         check_same_account(self.home, listed, session, fresh=self.options.fresh)
         self.home.covers_all = self.options.mailboxes is None
+        self.before_names(listed)
         renamed = renamed_there(self.home, listed, session, self.note)
         first: list[Action] = [RenameMailbox(entry.row.name, entry.remote.name) for entry in renamed]
         self._rename(renamed)
+        listed = self.names(session, listed, first)
         boxes = choose(self.home, listed, self.options.mailboxes)
         self.stop.check()
         first += [CreateMailbox(box.name) for box in boxes if box.new]
@@ -202,19 +205,38 @@ class ImapRun:
         if self.report.error is None:
             self.report.error = error
 
-    def _rename(self, renamed: Iterable[Renamed]) -> None:
+    def before_names(self, listed: Sequence[RemoteMailbox]) -> None:
+        """What is known of mailboxes, before it is asked which the server has renamed."""
+
+    def names(self, session: ImapSession, listed: list[RemoteMailbox], first: list[Action]) -> list[RemoteMailbox]:
+        """Names that were exchanged here are exchanged at the server; returns what is listed then."""
+        del session, first
+        return listed
+
+    def _rename(self, renamed: Sequence[Renamed]) -> None:
         """Folders follow mailboxes that were renamed at the server. In a dry run only the name is another."""
-        taken = {row.path for row in self.home.state.mailboxes().values()}
+        if not renamed:
+            return
+        root, state = self.home.root, self.home.state
+        # A folder that was given the name of another one here stays: its mailbox is to have that name too.
+        stays = {entry.row.id for entry in renamed if self.options.dry_run or state.get(f"wanted:{entry.row.id}") is not None}
+        leaving = {entry.row.path for entry in renamed if entry.row.id not in stays}
+        taken = {row.path for row in state.mailboxes().values()} - leaving
         for entry in renamed:
-            if self.options.dry_run:
-                entry.row.name = entry.remote.name
-                self.home.state.save_mailbox(entry.row)
-                continue
-            self.home.begin_effects()
-            path = place(self.home, entry.remote, taken)
+            if entry.row.id not in stays and not can_follow(root, entry.row.path, place(self.home, entry.remote, taken), leaving):
+                stays.add(entry.row.id)
+                taken.add(entry.row.path)
+        following = []
+        for entry in renamed:
+            path = entry.row.path if entry.row.id in stays else place(self.home, entry.remote, taken)
             taken.add(path)
-            self.home.rename_mailbox(entry.row, entry.remote, path)
-            self.report.moved_local += 1
+            following.append(Following(entry.row, entry.remote.name, entry.remote.delimiter, path))
+        if self.options.dry_run:
+            record(state, following)
+            return
+        self.home.begin_effects()
+        self.home.rename_mailboxes(following)
+        self.report.moved_local += len(following)
 
     # -- looking -----------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -28,6 +29,8 @@ PULL_ONLY = (
 )
 ODD_SHOWN = 5
 """Names that are shown of what is no message."""
+CANDIDATES = 10
+"""Mailboxes of one UIDVALIDITY that are asked whether they are one that was renamed."""
 PROOFS = 3
 """Messages that must be the same for a mailbox under another name to count as renamed."""
 
@@ -170,25 +173,56 @@ def renamed_there(
     rows = home.state.mailboxes()
     there = {box.name: box for box in listed}
     covered = [box for box in _selectable(listed) if patterns.wanted(box, home.account.mailboxes)]
-    strangers = [box for box in covered if box.name not in rows]
-    renamed: list[Renamed] = []
+    doubtful = _numbered_alike(rows, there)
+    left: dict[MailboxName, MailboxRow] = {}
     for row in rows.values():
         found = there.get(row.name)
         if found is not None and not row.listed:
             row.listed = True
             home.state.save_mailbox(row)
-        if found is not None and found.uidvalidity in {None, row.uidvalidity}:
-            continue
-        # Another mailbox may have been made under the old name since.
-        to = _renamed_to(home, row, strangers, session) if row.listed else None
+        # Another mailbox may have been made under the old name since, or have come there.
+        if found is None or _is_another(row, found) or (row.name in doubtful and not _same_messages(home, row, found, session)):
+            left[row.name] = row
+    candidates = [box for box in covered if box.name not in rows or box.name in left]
+    found_again: dict[MailboxName, Renamed] = {}
+    for row in left.values():
+        others = [box for box in candidates if box.name != row.name]
+        to = _renamed_to(home, row, others, session) if row.listed else None
         if to is not None:
-            renamed.append(Renamed(row, to))
-            strangers.remove(to)
-        elif found is None and row.listed:
+            found_again[row.name] = Renamed(row, to)
+            candidates.remove(to)
+    while True:
+        # A name is free for another mailbox only where the one that had it is called otherwise now.
+        held = [name for name, entry in found_again.items() if entry.remote.name in rows.keys() - found_again.keys()]
+        if not held:
+            break
+        for name in held:
+            del found_again[name]
+    for row in left.values():
+        if row.name not in there and row.name not in found_again and row.listed:
             row.listed = False
             home.state.save_mailbox(row)
             note(f"{printable(row.name)}: no longer at the server; what is here stays")
-    return renamed
+    return list(found_again.values())
+
+
+def _is_another(row: MailboxRow, found: RemoteMailbox) -> bool:
+    """Whether the server says that this is not the mailbox that had the name before."""
+    if row.mailbox_id is not None and found.mailbox_id is not None:
+        return row.mailbox_id != found.mailbox_id
+    return found.uidvalidity not in {None, row.uidvalidity}
+
+
+def _numbered_alike(
+    rows: Mapping[MailboxName, MailboxRow], there: Mapping[MailboxName, RemoteMailbox]
+) -> set[MailboxName]:
+    """Mailboxes that share a UIDVALIDITY, where a UIDNEXT went back, which no mailbox's may: they may have been exchanged."""
+    known = [
+        (row, there[row.name]) for row in rows.values() if row.uidvalidity and row.name in there and row.mailbox_id is None
+    ]
+    count = Counter(row.uidvalidity for row, _ in known)
+    went_back = {row.uidvalidity for row, found in known if found.uidnext is not None and found.uidnext < row.uidnext}
+    return {row.name for row, _ in known if row.uidvalidity in went_back and count[row.uidvalidity] > 1}
 
 
 def choose(home: Home, listed: Sequence[RemoteMailbox], only: Sequence[str] | None) -> list[Box]:
@@ -259,6 +293,7 @@ def _renamed_to(
     if not row.uidvalidity:
         return None
     same = [box for box in strangers if box.uidvalidity == row.uidvalidity and (box.uidnext or 0) >= row.uidnext]
-    if len(same) != 1:
-        return None
-    return same[0] if _same_messages(home, row, same[0], session) else None
+    if len(same) == 1 and not same[0].messages and same[0].uidnext == row.uidnext and not home.state.known_messages(row.id):
+        return same[0]  # empty as before: there is nothing that could prove it, and nothing that could be mixed up
+    proven = [box for box in same[:CANDIDATES] if _same_messages(home, row, box, session)]
+    return proven[0] if len(proven) == 1 and len(same) <= CANDIDATES else None

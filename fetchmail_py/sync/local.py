@@ -268,14 +268,65 @@ def renamed_here(
     return found
 
 
+def elsewhere(home: Home, rows: Collection[MailboxRow]) -> list[tuple[MailboxRow, Place]]:
+    """Mailboxes whose directory is not where it was, and where it is now: the same inode, or a copy with most of the files."""
+    known = [row for row in rows if row.inode is not None and row.name != "INBOX"]
+    if all(home.maildir(row).inode() == row.inode for row in known):
+        return []
+    # Of the directories of a copy, some may have each other's inodes by chance.
+    lost = [row for row in known if not _is_its_own(home.maildir(row), row)]
+    by_path = {place.path: place for place in places(home.root, home.account.layout)}
+    by_inode = {place.inode: place for place in by_path.values()}
+    found: list[tuple[MailboxRow, Place]] = []
+    rest: list[MailboxRow] = []
+    for row in lost:
+        place, own = by_inode.get(row.inode or 0), by_path.get(row.path)
+        if place is not None and _is_its_own(_maildir(home, place), row) and _is_the_same(home, row, place):
+            found.append((row, place))
+        elif own is None or not _is_a_copy(home, row, own):
+            rest.append(row)
+    at_home = {row.path for row in rows} - {row.path for row in rest}
+    left = {path: place for path, place in by_path.items() if path not in at_home}
+    for row in rest:
+        for path, place in left.items():
+            if _is_the_same(home, row, place):
+                found.append((row, place))
+                del left[path]
+                break
+    return found
+
+
+def _is_its_own(maildir: Maildir, row: MailboxRow) -> bool:
+    return maildir.inode() == row.inode and row.born in {None, maildir.born()}
+
+
+def _is_a_copy(home: Home, row: MailboxRow, place: Place) -> bool:
+    """Whether the directory in a mailbox's place, which is another than it was, is a copy of that. One of all of it is as good."""
+    known = {key for _, key, _, _ in home.state.rows(row.id)}
+    common = _common(home, known, place)
+    if known and common == len(known):
+        maildir = home.maildir(row)
+        row.inode, row.born = maildir.inode(), maildir.born()
+        home.state.save_mailbox(row)
+    return 2 * common > len(known) or not known
+
+
 def _is_the_same(home: Home, row: MailboxRow, place: Place) -> bool:
     """Whether a directory is that of a mailbox. An inode may have been given out again, and a restored folder has another."""
     known = {key for _, key, _, _ in home.state.rows(row.id)}
     if not known:
         return place.inode == row.inode
-    maildir = Maildir(f"{home.root}/{place.path}", home.barrier)
-    common = sum(key.encode("utf-8", "surrogatepass") in known for key in _keys(maildir))
+    common = _common(home, known, place)
     return common > 0 if place.inode == row.inode else 2 * common > len(known)
+
+
+def _common(home: Home, known: Collection[bytes], place: Place) -> int:
+    """How many of these keys have a file there."""
+    return sum(key.encode("utf-8", "surrogatepass") in known for key in _keys(_maildir(home, place)))
+
+
+def _maildir(home: Home, place: Place) -> Maildir:
+    return Maildir(f"{home.root}/{place.path}" if place.path else home.root, home.barrier)
 
 
 def server_names(
@@ -302,4 +353,4 @@ def server_names(
     return names, odd
 
 
-__all__ = ["Place", "RenamedHere", "inspect", "look", "places", "register", "renamed_here", "server_names"]
+__all__ = ["Place", "RenamedHere", "elsewhere", "inspect", "look", "places", "register", "renamed_here", "server_names"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 
 from fetchmail_py.errors import SafetyStop, ServerRefused
@@ -15,12 +14,12 @@ from fetchmail_py.session import imap_store
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.store.maildir import Signature
 from fetchmail_py.sync import local, place
-from fetchmail_py.sync.imap import ImapRun
 from fetchmail_py.sync.imap_boxes import Box
+from fetchmail_py.sync.twoway_names import TwoWayNames, delimiter_of
 from fetchmail_py.wire.utf7 import printable
 
 
-class TwoWayPlaces(ImapRun):
+class TwoWayPlaces(TwoWayNames):
     """What a run in mode disconnected does before any message is looked at one by one."""
 
     _not_there: set[MailboxName]
@@ -41,8 +40,7 @@ class TwoWayPlaces(ImapRun):
         unknown = [place for place in local.places(self.home.root, account.layout) if place.path not in paths]
         if not unknown:
             return []
-        delimiters = Counter(box.delimiter for box in listed if box.delimiter)
-        delimiter = delimiters.most_common(1)[0][0] if delimiters else "/"
+        delimiter = delimiter_of(listed)
         names, odd = local.server_names(self.home, unknown, delimiter)
         for path in odd:
             self.note(f"{path}: this folder's name is not that of a mailbox: it is left alone")
@@ -82,7 +80,7 @@ class TwoWayPlaces(ImapRun):
             try:
                 imap_store.rename(session, old, entry.name)
             except ServerRefused as error:
-                self._refused(error, old)
+                self.refused(error, old)
                 return False
             self.report.moved_remote += 1
             for box in boxes:
@@ -111,16 +109,9 @@ class TwoWayPlaces(ImapRun):
         try:
             imap_store.create(session, name)
         except ServerRefused as error:
-            self._refused(error, name)
+            self.refused(error, name)
             return False
         return True
-
-    def _refused(self, error: ServerRefused, name: MailboxName) -> None:
-        """A mailbox that cannot be made or renamed stays as it is; the others go on."""
-        if error.status == "BYE":
-            raise error
-        error.mailbox = printable(name)
-        self.report.error = self.report.error or error
 
     # -- looking -----------------------------------------------------------------------------------------------------
 

@@ -50,6 +50,8 @@ class ImapOptions:
     read_only: bool = False
     refuse_append: bytes = b""
     """A message with these octets is answered NO."""
+    refuse_rename_to: str = ""
+    """So is a RENAME to this name."""
 
 
 @dataclass
@@ -274,6 +276,8 @@ class _Session:
         return "done"
 
     def do_rename(self, values: list[Value], _: str) -> str:
+        if self._decoded(values[1]) in {*self.store.mailboxes, self.options.refuse_rename_to}:
+            raise _Refused("NO", "[CANNOT] not to this name")
         self.store.rename(self._box(values[0]).name, self._decoded(values[1]))
         return "done"
 

@@ -45,7 +45,8 @@ class Scenario:
     def __init__(self, found: World, template: Path) -> None:
         self.world = found
         self.template = template
-        self.boxes = (*BOXES, "Old", "Renamed", "Made") if isinstance(found.server, ImapServer) else ("INBOX",)
+        others = ("Old", "Renamed", "Made", "A", "A/Sub", "B", "B/Sub", "C", f"{BOXES[1]}/C")
+        self.boxes = (*BOXES, *others) if isinstance(found.server, ImapServer) else ("INBOX",)
 
     def save(self) -> None:
         """This is the beginning."""
@@ -185,6 +186,30 @@ def changes_on_both_sides(found: World) -> None:
     found.store.append(b"Subject: new\r\n\r\nnew\r\n", flags=["$Label2"])
 
 
+def with_names_to_exchange(found: World) -> None:
+    """Three mailboxes, one with something below it, which are the same on both sides."""
+    found.settings(mode="disconnected")
+    for number, name in enumerate(("A", "A/Sub", "B", "C")):
+        found.store.create(name)
+        for data in mails(2, seed=10 + number):
+            found.store.append(data, name, ["$Label1"])
+    found.sync()
+
+
+def names_exchanged_there(found: World) -> None:
+    """Two mailboxes have each other's names at the server, and a third one has another."""
+    with_names_to_exchange(found)
+    for old, new in (("A", "aside"), ("B", "A"), ("aside", "B"), ("C", BOXES[1] + "/C")):
+        found.store.rename(old, new)
+
+
+def names_exchanged_here(found: World) -> None:
+    """Two folders have each other's names here, with what is below them."""
+    with_names_to_exchange(found)
+    for old, new in (("A", "aside"), ("B", "A"), ("aside", "B")):
+        (found.maildir / old).rename(found.maildir / new)
+
+
 def download_and_delete(found: World) -> None:
     """POP3 as it is by default."""
     found.settings(keep=0.0)
@@ -199,6 +224,7 @@ IMAP = [first_backup, mirror_of_changes, new_uidvalidity, renamed_mailbox, offli
     [("imap", prepare) for prepare in IMAP]
     + [("bare imap", prepare) for prepare in (first_backup, mirror_of_changes, offline)]
     + [(kind, changes_on_both_sides) for kind in ("imap", "bare imap")]
+    + [(kind, prepare) for kind in ("imap", "bare imap") for prepare in (names_exchanged_there, names_exchanged_here)]
     + [("pop3", download_and_delete), ("pop3 without uidl", download_and_delete)],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
