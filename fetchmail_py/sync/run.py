@@ -95,6 +95,10 @@ def _work(
     try:
         home.check_owner(fresh=options.fresh)
         stop.check()
+        if home.account.protocol == "imap":
+            from fetchmail_py.sync.layout_change import follow_settings  # noqa: PLC0415 - a maildrop has no mailboxes
+
+            follow_settings(home, note)
         with closing(EarlyConnection(endpoint_of(home.account))) as connection:
             kind = _kind(home.account)
             kind(home, secret, options, report, on_event, note, stop, connection.connect).run()

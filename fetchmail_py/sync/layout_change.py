@@ -1,0 +1,104 @@
+"""`layout` or `map` say something else than when the mailboxes were put where they are: the directories follow, all or none.
+
+The state knows where each mailbox lies, and goes on with that; but what is new would come to lie in the other way beside it, and
+what other programs have made would mean another mailbox. Where the directories cannot follow, nothing is done at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from fetchmail_py.errors import ConfigError
+from fetchmail_py.plan import patterns
+from fetchmail_py.store.layout import FS, MAILDIRPP, path_for
+from fetchmail_py.store.state import MailboxRow
+from fetchmail_py.sync import local
+from fetchmail_py.sync.home import Home
+from fetchmail_py.sync.renaming import Following, can_follow
+
+_FACT = "places"
+
+
+class _Settings(NamedTuple):
+    layout: str
+    map: Mapping[str, str]
+
+
+def follow_settings(home: Home, note: Callable[[str], None]) -> None:
+    """Moves the directories where `layout` and `map` want them now. Raises ConfigError where that is not safe."""
+    state, account = home.state, home.account
+    now = _Settings(account.layout, dict(account.map))
+    before = _before(home, now)
+    if before == now and state.get(_FACT) is not None:
+        return
+    rows = state.mailboxes()
+    moving = [row for row in rows.values() if _path(home, row, before) != _path(home, row, now)]
+    if not moving:
+        state.put(_FACT, json.dumps(now))
+        return
+    if home.dry_run:
+        note(f"{_what(before, now)}: {len(moving)} folders here are going to follow; this is what is done besides")
+        home.account = account._replace(layout=before.layout, map=before.map)
+        return
+    leaving = {row.path for row in moving}
+    taken = set(rows_paths := [row.path for row in rows.values()]) - leaving
+    following = []
+    for row in moving:
+        path = _path(home, row, now, taken=taken)
+        taken.add(path)
+        following.append(Following(row, row.name, row.delimiter, path))
+    _refuse_unsafe(home, before, now, following, set(rows_paths))
+    home.begin_effects()
+    state.put(_FACT, json.dumps(now))
+    home.rename_mailboxes(following)
+    note(f"{_what(before, now)}: {len(moving)} folders here were renamed accordingly")
+
+
+def _before(home: Home, now: _Settings) -> _Settings:
+    """The settings by which the mailboxes were put where they are."""
+    fact = home.state.get(_FACT)
+    if fact is not None:
+        layout, mapping = json.loads(fact)
+        return _Settings(layout, mapping)
+    # An earlier version did not keep them: the paths tell the layout.
+    paths = [row.path for row in home.state.mailboxes().values()]
+    if not paths:
+        return now
+    return now._replace(layout=MAILDIRPP if any(not path or path.startswith(".") for path in paths) else FS)
+
+
+def _path(home: Home, row: MailboxRow, settings: _Settings, taken: set[str] | None = None) -> str:
+    name = patterns.local_name(row.name, row.delimiter, settings.map)
+    return path_for(name, row.delimiter, layout=settings.layout, taken=taken or (), fold_case=home.fold_case)
+
+
+def _refuse_unsafe(home: Home, before: _Settings, now: _Settings, following: list[Following], known: set[str]) -> None:
+    """Only what is as the last run left it can follow: else a folder that is new here, or was renamed, would be lost sight of."""
+    leaving = {row.path for row, *_ in following}
+    reason = next((
+        f"{path} is there already, or on another disk" for row, _, _, path in following
+        if not can_follow(home.root, row.path, path, leaving)
+    ), None)  # fmt: skip
+    if reason is None and before.layout != now.layout:
+        gone = [row.path for row, *_ in following if row.inode is not None and not home.maildir(row).has_a_part()]
+        new = [place.path for place in local.places(home.root, before.layout) if place.path not in known]
+        if gone or new:
+            path = f"{home.root}/{(gone or new)[0]}"
+            reason = f"{path} is gone from where it was" if gone else f"{path} is not known yet"
+    if reason is not None:
+        key = "layout" if before.layout != now.layout else "map"
+        was = before.layout if key == "layout" else json.dumps(dict(before.map), ensure_ascii=False)
+        raise ConfigError(
+            f"{_what(before, now)}, and the folders cannot follow: {reason}",
+            key=key,
+            hint=f"set {key} back to {was} and sync once, put that right, then change it again; or give the account a new maildir",
+        )
+
+
+def _what(before: _Settings, now: _Settings) -> str:
+    if before.layout != now.layout:
+        return f'layout was "{before.layout}" and is "{now.layout}"'
+    old, new = (json.dumps(dict(settings.map), ensure_ascii=False) for settings in (before, now))
+    return f"map was {old} and is {new}"
