@@ -55,6 +55,7 @@ MOVES_AMONG = 10
 EXEMPT = {"\\trash", "\\junk"}
 _MEANWHILE = {"EXPUNGEISSUED", "NONEXISTENT", "TRYCREATE"}
 """Refusals that tell of another client at work (RFC 5530)."""
+_MAY_MOVE = {Stage.PAIRED, Stage.SENT}
 INBOX = MailboxName("INBOX")
 AHEAD_FROM = 0.020
 """Seconds of round trip from which a look at INBOX goes with the first question, and what follows is compressed."""
@@ -552,7 +553,7 @@ class ImapRun:
         """Messages gone from one mailbox and new in another are the same message: its file moves, nothing is fetched."""
         gone: dict[tuple[int, Uid], tuple[Box, Pair]] = {}
         for box in boxes:
-            gone.update(((box.row.id, pair.uid), (box, pair)) for pair in self.may_have_moved(box) if pair.stage == Stage.PAIRED)
+            gone.update(((box.row.id, pair.uid), (box, pair)) for pair in self.may_have_moved(box) if pair.stage in _MAY_MOVE)
         new = [box for box in boxes if box.delta is not None and box.delta.new and box.look is not None]
         count = sum(len(box.delta.new) for box in new if box.delta is not None)
         if not gone or not new or count > max(1000, MOVES_AMONG * len(gone)):

@@ -158,6 +158,12 @@ class Execution:
         owner, target = self.boxes[action.mailbox], self.boxes[action.to]
         box = self.boxes[action.found_in or action.mailbox]
         file = self.find(box, action.key, self._state.pairs_of(owner.row.id, [action.uid]).get(action.uid))
+        if file is None and self._two_way:
+            # Moved here too, since we looked: the next look finds out where to.
+            for other in (owner, target, box):
+                other.unfinished = other.touched = True
+            self.run_of.again = True
+            return
         if file is None or (self._two_way and not self._as_stored(owner, action.uid, file)):
             # Gone or edited here: then it is simply new over there, and what was edited is a new message here.
             target.unfinished = True

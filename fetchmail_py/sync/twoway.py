@@ -49,9 +49,16 @@ class TwoWayRun(TwoWayPlaces):
     _coming_back: set[tuple[MailboxName, Uid]]
     """Files moved here out of a mailbox in which nothing may be changed: they were copied."""
 
+    _recognised: set[tuple[MailboxName, Uid]]
+    """Rows without a UID whose message has been found where they are."""
+
+    _left: set[tuple[MailboxName, Uid]]
+    """Files moved here whose message has left its mailbox at the server since that was looked at."""
+
     def places(self, session: ImapSession, listed: Sequence[RemoteMailbox], boxes: list[Box]) -> list[Action]:
         """A new look: nothing is known of moves yet."""
         self._local_moves, self._orphans, self._tentative, self._coming_back = [], {}, [], set()
+        self._recognised, self._left = set(), set()
         return super().places(session, listed, boxes)
 
     # -- looking -----------------------------------------------------------------------------------------------------
@@ -310,12 +317,21 @@ class TwoWayRun(TwoWayPlaces):
         return isinstance(delta, twoway.Delta) and bool(delta.gone or delta.removed or delta.raised or delta.lost)
 
     def may_have_moved(self, box: Box) -> Iterable[Pair]:
-        """Pairs gone from a mailbox at the server: their files are here, or were moved here too."""
+        """Pairs gone from a mailbox at the server, or not come there: their files are here, or were moved here too."""
         if not isinstance(box.delta, twoway.Delta):
             return
         yield from box.delta.gone
         yield from box.delta.raised
         yield from (pair for pair in box.delta.lost if (box.name, pair.uid) in self._orphans)
+        for move in self._local_moves:
+            if move.source.mailbox == box.name and (box.name, move.source.pair.uid) in self._left:
+                yield move.source.pair
+        if box.look is not None and not box.doubtful:
+            # Moved to here, or so the server said; somebody else may have been quicker, and have moved it to another place.
+            missing = box.here.missing if box.here is not None else frozenset()
+            for pair in self.home.state.pairs_at(box.row.id, Stage.SENT).values():
+                if (box.name, pair.uid) not in self._recognised and pair.uid not in missing:
+                    yield pair
 
     def settled(self, box: Box, pair: Pair) -> None:
         """A pair that was gone is there again under another UID."""
@@ -334,7 +350,7 @@ class TwoWayRun(TwoWayPlaces):
         recognised: list[tuple[Recognise, Flags]] = []
         for box in boxes:
             recognised += self._with_flags(box, self.recognise(session, box))
-        recognised_rows = {(action.mailbox, action.old_uid) for action, _ in recognised}
+        self._recognised = recognised_rows = {(action.mailbox, action.old_uid) for action, _ in recognised}
         for handle, (move, row) in list(self._orphans.items()):
             if (move.file.mailbox, row) in recognised_rows:
                 del self._orphans[handle]
@@ -345,6 +361,7 @@ class TwoWayRun(TwoWayPlaces):
                 self._local_moves.append(move)
             elif isinstance(source.delta, twoway.Delta):
                 source.delta.removed.append(move.source.pair)  # copied already: what is left of the move is to delete
+        self._left_meanwhile(session, boxes)
         back: list[Recognise] = []
         moves = [self._as_here(boxes, move) for move in self.moves(session, boxes, back)]
         for action in back:
@@ -353,6 +370,9 @@ class TwoWayRun(TwoWayPlaces):
         for move, row in orphans:
             state.forget(by_name[move.file.mailbox].row.id, [row])
         taken = {(action.mailbox, action.old_uid) for action, _ in recognised}
+        for name, pair in [(found.mailbox, found.pair) for found in moves if found.pair.uid < 0]:
+            taken.add((name, pair.uid))
+            state.undefer(by_name[name].row.id, [f"file:{pair.key}"])
         for box in boxes:
             if isinstance(box.delta, twoway.Delta):
                 self._unpaired(box, box.delta, {row for name, row in taken if name == box.name})
@@ -372,6 +392,16 @@ class TwoWayRun(TwoWayPlaces):
         self.stopped(boxes, plan)
         return plan
 
+    def _left_meanwhile(self, session: ImapSession, boxes: Sequence[Box]) -> None:
+        """Mailboxes are looked at one after the other: what was moved at the server meanwhile may be new in one of them already."""
+        if not any(box.delta is not None and box.delta.new for box in boxes):
+            return
+        for box in boxes:
+            uids = [move.source.pair.uid for move in self._local_moves if move.source.mailbox == box.name]
+            if uids:
+                there = imap_store.present(session, box.name, box.uidvalidity, uids)
+                self._left |= {(box.name, uid) for uid in uids if uid not in there}
+
     def _with_flags(self, box: Box, actions: Iterable[Recognise]) -> list[tuple[Recognise, Flags]]:
         """Each with the flags of its file."""
         pairs = self.home.state.pairs_of(box.row.id, [action.old_uid for action in actions])
@@ -381,8 +411,9 @@ class TwoWayRun(TwoWayPlaces):
     def _as_here(self, boxes: Iterable[Box], move: oneway.Move) -> oneway.Move:
         """The move with what was changed here on the way."""
         box = next(box for box in boxes if box.name == move.mailbox)
-        orphan = self._orphans.get((move.mailbox, move.pair.uid))
-        here = orphan[0].file.flags if orphan is not None else (box.here or twoway.UNCHANGED).flags.get(move.pair.uid)
+        moved = [local for local, _ in self._orphans.values()] + self._local_moves
+        flags = {(local.source.mailbox, local.source.pair.uid): local.file.flags for local in moved}
+        here = flags.get((move.mailbox, move.pair.uid), (box.here or twoway.UNCHANGED).flags.get(move.pair.uid))
         if here is None or here == move.pair.flags:
             return move
         return move._replace(here=twoway.merge(move.pair.flags, here, move.flags))

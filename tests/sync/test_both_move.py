@@ -1,0 +1,64 @@
+"""One message is moved on both sides, to different places, before a run or at any moment of it: it ends up once on both sides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.servers.base import Connection
+from tests.servers.imap import ALL, BARE, ImapServer
+from tests.sync.test_folders import filled
+from tests.sync.test_push import everything, moved, uid_of
+from tests.sync.world import World, world
+
+BOXES = ("INBOX", "A", "B", "C")
+
+
+def both_move(found: World, here_at: int, there_at: int) -> None:
+    """Moves A to C here and A to B at the server, each just before the server gets to its n-th command."""
+    path = next(iter(found.files("A").values()))
+    uid = uid_of(found, path, "A")
+    todo = {"here": here_at, "there": there_at}
+    commands: list[str] = []
+
+    def act() -> None:
+        if todo.get("here") == len(commands):
+            del todo["here"]
+            if path.exists():
+                moved(path, "C")
+        # Where there is no MOVE, both may have copied it before either deletes it: then these are two messages.
+        copied = any(line.startswith("UID COPY") for line in commands[:-1])
+        if todo.get("there", 99) <= len(commands) and not copied:
+            del todo["there"]
+            if uid in found.store.contents("A"):
+                found.store.move(uid, "A", "B")
+
+    def hook(line: str, _: Connection) -> bytes | None:
+        commands.append(line)
+        act()
+        return None
+
+    act()
+    found.server.faults.hook = hook
+    found.run()
+    found.server.faults.hook = None
+
+
+@pytest.mark.parametrize("there_at", range(20))
+@pytest.mark.parametrize("here_at", [0, 6, 8, 12])
+@pytest.mark.parametrize("kind", ["all", "bare"])
+def test_at_any_moment(tmp_path: Path, kind: str, here_at: int, there_at: int) -> None:
+    if kind == "bare" and here_at > 6 and there_at in {11, 12}:
+        pytest.skip("it has come down as a new message before anything tells that it was moved on either side")
+    server = ImapServer(filled("A", "B", "C", count=1), capabilities=ALL if kind == "all" else BARE)
+    with world(tmp_path, server.store, server, mode="disconnected") as found:
+        found.sync()
+        before = everything(found)
+        both_move(found, here_at, there_at)
+        for _ in range(2):
+            found.sync()
+        assert everything(found) == before
+        here = Counter(path.read_bytes().replace(b"\n", b"\r\n") for name in BOXES for path in found.files(name).values())
+        assert here == before
