@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from fetchmail_py.errors import StoreError
@@ -82,6 +83,7 @@ class TwoWayRun(TwoWayPlaces):
         orphans = []
         atomic = bool(session.capabilities & {"MOVE", "IMAP4REV2"})
         tentative = []
+        kept: Counter[tuple[MailboxName, MailboxName]] = Counter()
         for move in moves:
             source, target = by_name[move.source.mailbox], by_name[move.file.mailbox]
             pair = move.source.pair
@@ -99,6 +101,9 @@ class TwoWayRun(TwoWayPlaces):
             if source.row.read_only or target.row.read_only or target.vanished:
                 if target.row.read_only or target.vanished:
                     self._stays(source, pair.uid)
+                    target.touched = True  # the next run has to see it there too, or it would be missing
+                    if target.row.read_only:
+                        kept[source.name, target.name] += 1
                     staying.add((move.file.mailbox, move.file.key))  # without a row, it is found to be this one in the next run too
                 continue
             file = move.file._replace(flags=_flags_of_moved(move.file.flags, pair.flags))
@@ -112,6 +117,9 @@ class TwoWayRun(TwoWayPlaces):
             else:
                 self._local_moves.append(move)
                 staying.add((file.mailbox, file.key))
+        for (name, to), count in kept.items():
+            what = f"{count} messages were moved there from {printable(name)}, and nothing can be changed there"
+            self.note(f"{printable(to)}: {what}: the server's copies stay where they are")
         moved = {(move.file.mailbox, move.file.key) for move in (*orphans, *tentative)}
         for box in boxes:
             if box.strangers and not box.vanished:

@@ -48,6 +48,8 @@ class ImapOptions:
     exists_lie: int = 0
     """Added to EXISTS."""
     read_only: bool = False
+    read_only_mailboxes: frozenset[str] = frozenset()
+    """In these nothing can be changed; RFC 4314 tells it, where ACL is among the capabilities."""
     refuse_append: bytes = b""
     """A message with these octets is answered NO."""
     refuse_rename_to: str = ""
@@ -284,6 +286,7 @@ class _Session:
     def do_append(self, values: list[Value], _: str) -> str:
         box, data = self._box(values[0]), values[-1]
         assert isinstance(data, bytes)
+        self._changeable(box)
         if self.options.refuse_append and self.options.refuse_append in data:
             raise _Refused("NO", "[TOOBIG] not this one")
         flags = next((value for value in values[1:-1] if isinstance(value, list)), [])
@@ -291,7 +294,8 @@ class _Session:
         return f"[APPENDUID {box.uidvalidity} {uid}] done" if "UIDPLUS" in self.server.capabilities else "done"
 
     def do_select(self, values: list[Value], _: str) -> str:
-        return self._select(values, read_only=self.options.read_only)
+        read_only = self.options.read_only or self._box(values[0]).name in self.options.read_only_mailboxes
+        return self._select(values, read_only=read_only)
 
     def do_examine(self, values: list[Value], _: str) -> str:
         return self._select(values, read_only=True)
@@ -457,6 +461,16 @@ class _Session:
         self._news()
         return "done"
 
+    def _changeable(self, box: Mailbox) -> None:
+        if box.name in self.options.read_only_mailboxes:
+            raise _Refused("NO", "[NOPERM] nothing can be changed there")
+
+    def do_myrights(self, values: list[Value], _: str) -> str:
+        box = self._box(values[0])
+        rights = "lr" if box.name in self.options.read_only_mailboxes else "lrswipkxtea"
+        self.out.append(b"* MYRIGHTS %s %s\r\n" % (self._name(box.name), rights.encode()))
+        return "done"
+
     def do_uid_copy(self, values: list[Value], _: str) -> str:
         return self._copy(values, move=False)
 
@@ -465,6 +479,9 @@ class _Session:
 
     def _copy(self, values: list[Value], *, move: bool) -> str:
         target, source = self._box(values[1]), self._current().box
+        self._changeable(target)
+        if move:
+            self._changeable(source)
         old = [message.uid for _, message in self._chosen(values[0])]
         new = [self.store.copy(uid, source.name, target.name) for uid in old]
         if move:
