@@ -16,6 +16,8 @@ ModSeq = NewType("ModSeq", int)
 """A modification sequence, 0 (unknown) to 2**63-1 (RFC 7162)."""
 MessageKey = NewType("MessageKey", str)
 """The unique part of a Maildir file name, before ':'. Bytes that are not UTF-8 are kept as surrogate escapes."""
+NO_FILE = MessageKey("")
+"""Of a message that the server has still, although its file is elsewhere by now."""
 MailboxName = NewType("MailboxName", str)
 """A mailbox's name as Unicode, levels separated by the server's delimiter. What is no valid modified UTF-7 is carried
 as lone surrogates, so that the name on the wire can always be had back (`wire.utf7`)."""

@@ -143,6 +143,16 @@ class Stop(NamedTuple):
     uids: tuple[Uid, ...]
     at_server: bool = False
     """The messages were deleted here, and would be deleted at the server; else the other way round."""
+    marked: int = 0
+    """So many of them were not deleted anywhere, but are marked \\Deleted where that means the same."""
+
+    @property
+    def text(self) -> str:
+        """What happened to them, and what was not done."""
+        done, left = ("were deleted here", "at the server") if self.at_server else ("are gone from the server", "here")
+        if self.marked:
+            done = "are marked \\Deleted" if self.marked == self.deletions else f"{done} or are marked \\Deleted ({self.marked})"
+        return f"{self.deletions} of {count_of(self.known, 'message')} {done}; none of them was deleted {left}"
 
 
 class Plan(NamedTuple):

@@ -98,6 +98,8 @@ class Delta:
         self.raised: list[Pair] = []
         """Deleted at the server, wanted here."""
         self.unpaired: list[Unpaired] = []
+        self.unsent: list[Unpaired] = []
+        """Marked \\Deleted here and never at the server, where marked messages are to be removed."""
 
 
 def compare(
@@ -147,7 +149,7 @@ def compare(
         pair = pairs[uid]
         if uid in here.missing or pair.stage == Stage.DELETING:
             delta.lost.append(pair)
-        elif not trusted or uid in here.edited or (here.flags.get(uid, pair.flags) ^ pair.flags) - _SLIGHT:
+        elif not trusted or uid in here.edited or _wanted_here(pair.flags, here.flags.get(uid, pair.flags), expunge=expunge):
             delta.raised.append(pair)
         else:
             delta.gone.append(pair)
@@ -168,6 +170,11 @@ def compare(
     delta.new = sorted(new - doomed, reverse=True)
     delta.doomed = sorted(doomed)
     return delta
+
+
+def _wanted_here(base: Flags, here: Flags, *, expunge: bool) -> bool:
+    """Whether what was changed here speaks against a deletion at the server; being marked for it does not."""
+    return bool((here ^ base) - _SLIGHT) and not (expunge and DELETED in here)
 
 
 def _flags(delta: Delta, pair: Pair, here: Flags, there: Flags, *, expunge: bool) -> None:
@@ -315,13 +322,19 @@ def plan_account(
         gone = [pair for pair in delta.gone if (name, pair.uid) not in moved_away]
         marked = {pair.uid for pair in delta.expunged if (name, pair.uid) not in moving}
         share = 1.0 if delta.exempt else max_delete
-        leaving = tuple(sorted({pair.uid for pair in gone} | marked))
-        doomed = tuple(sorted({*(pair.uid for pair in delta.removed), *delta.doomed, *marked}))
+        unsent = {entry.uid for entry in delta.unsent}
+        leaving = tuple(sorted({pair.uid for pair in gone} | marked | unsent))
+        # What is left over of a move is no deletion: the message is in another place.
+        left_over = {pair.uid for pair in delta.removed if pair.stage == Stage.DELETING}
+        doomed = tuple(sorted({*(pair.uid for pair in delta.removed), *delta.doomed, *marked} - left_over))
+        here = delta.known + (len(unsent) + len(delta.unpaired) if unsent else 0)
         waits = [
-            Stop(name, len(uids), delta.known, uids, at_server=at_server)
-            for uids, announced, at_server in ((leaving, announced_here, False), (doomed, announced_there, True))
-            if not (at_server and delta.read_only)
-            and guard.stops(uids, delta.known, share, announced.get(name), allowed=allowed)
+            Stop(name, len(uids), known, uids, at_server=at_server, marked=len(only_marked.intersection(uids)))
+            for uids, known, announced, only_marked, at_server in (
+                (leaving, here, announced_here, marked | unsent, False),
+                (doomed, delta.known, announced_there, marked.union(delta.doomed), True),
+            )
+            if not (at_server and delta.read_only) and guard.stops(uids, known, share, announced.get(name), allowed=allowed)
         ]
         if waits:
             stops += waits
@@ -358,18 +371,26 @@ def plan_account(
         if lost:
             deletions.append(Forget(name, tuple(lost)))
         deletions += [DeleteLocal(name, pair.uid, pair.key) for pair in gone]
-        if doomed and delta.read_only:
-            notices.append((name, f"{count_of(len(doomed), 'deletion')} cannot go up: the mailbox is read-only"))
-        elif doomed:
-            for chosen, also_here in (({*doomed} - marked, False), (marked, True)):
-                if not chosen:
-                    continue
-                if trash is not None and name != trash:
-                    deletions.append(TrashAtServer(name, tuple(sorted(chosen)), trash, also_here))
-                else:
-                    deletions.append(DeleteAtServer(name, tuple(sorted(chosen)), also_here))
+        deletions += [DeleteLocal(name, entry.uid, entry.key) for entry in delta.unsent]
+        going = {*doomed} | left_over
+        if going and delta.read_only:
+            notices.append((name, f"{count_of(len(going), 'deletion')} cannot go up: the mailbox is read-only"))
+        elif going:
+            deletions += _at_server(name, going - marked - left_over, marked, left_over, None if name == trash else trash)
     ordered = (*first, *before, *downloads, *uploads, *flag_actions, *deletions)
     return Plan(ordered, tuple(stops), tuple(notices))
+
+
+def _at_server(
+    mailbox: MailboxName, removed: set[Uid], marked: set[Uid], left_over: set[Uid], trash: MailboxName | None
+) -> list[Action]:
+    """The deletions in a mailbox. What is left over of a move is in another place, and needs none in the trash."""
+    if trash is None:
+        chosen = ((removed | left_over, False), (marked, True))
+        return [DeleteAtServer(mailbox, tuple(sorted(uids)), also_here) for uids, also_here in chosen if uids]
+    actions: list[Action] = [DeleteAtServer(mailbox, tuple(sorted(left_over)))] if left_over else []
+    chosen = ((removed, False), (marked, True))
+    return actions + [TrashAtServer(mailbox, tuple(sorted(uids)), trash, also_here) for uids, also_here in chosen if uids]
 
 
 def _grouped(copies: Sequence[LocalCopy]) -> dict[tuple[MailboxName, MailboxName], list[LocalCopy]]:

@@ -8,29 +8,33 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
-from fetchmail_py.errors import ServerRefused
+from fetchmail_py.errors import ServerBusy, ServerRefused
 from fetchmail_py.model import DELETED, UID_MAX, Flags, Look, MailboxName, Uid, UidSet
 from fetchmail_py.session.imap import ImapSession, Ticket, refusal
 from fetchmail_py.session.imap_look import mailbox_argument, pipelined, read_select, select_command
 from fetchmail_py.wire import imap_command
 from fetchmail_py.wire.imap_grammar import parse_uid_list
 from fetchmail_py.wire.imap_response import Code, Esearch, Event, Rights, Search, Status
-from fetchmail_py.wire.imap_types import number_in
+from fetchmail_py.wire.imap_types import Expunge, Vanished, number_in
 
 AT_ONCE_MESSAGES = 100
 AT_ONCE_OCTETS = 1024 * 1024
 """One APPEND takes so many messages (RFC 3502): it is all or nothing, and what a cut undoes is sent again."""
 AHEAD = 4
 """APPEND commands under way."""
+SHOWN = 5
+"""UIDs that are named to the user."""
+NOTHING_DONE = "the server says OK, and does not remove them, as it does where a right is missing: have the right to delete granted"
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Deleted(NamedTuple):
-    """What became of a deletion. What is `left` is marked \\Deleted and still there."""
+    """What became of a deletion: `uids` are gone from the mailbox, what is `left` is still there, whatever the server said."""
 
     uids: tuple[Uid, ...]
     left: tuple[Uid, ...]
@@ -60,6 +64,9 @@ class Copied(NamedTuple):
     uids: dict[Uid, Uid]
     uidvalidity: int
     """The target's, 0 where it was not told."""
+    left: tuple[Uid, ...] = ()
+    """Of a MOVE: these have been copied only, and are still where they were."""
+    reason: str | None = None
 
 
 class Upload(NamedTuple):
@@ -114,11 +121,19 @@ def has_uidplus(session: ImapSession) -> bool:
     return bool(session.capabilities & {"UIDPLUS", "IMAP4REV2"})
 
 
-def delete(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: tuple[Uid, ...]) -> Deleted:
-    """Marks messages \\Deleted and expunges exactly these.
+def may_delete(rights: str) -> bool:
+    """Whether these rights are enough to mark \\Deleted and to expunge (RFC 4314, 2.1); before it, one letter stood for both."""
+    return {"e", "t"} <= set(rights) or ("d" in rights and not set("ektx") & set(rights))
+
+
+def delete(
+    session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: tuple[Uid, ...], marked: Collection[Uid] = ()
+) -> Deleted:
+    """Marks messages \\Deleted, but for those that are `marked` already, and expunges exactly these.
 
     Without UIDPLUS, EXPUNGE would also remove what other clients have marked: it is sent only where the server says that no
-    other message is marked; else the marks stay. A mailbox that is read-only, or of another UIDVALIDITY than when it was looked
+    other message is marked; else the marks stay. A server may say OK and remove nothing, as for want of a right (RFC 4314, 4):
+    what it does not tell as gone is looked for. A mailbox that is read-only, or of another UIDVALIDITY than when it was looked
     at, is left alone. Raises ServerRefused.
     """
     opened = open_for_changes(session, mailbox, uidvalidity)
@@ -127,31 +142,72 @@ def delete(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: t
     if opened.reason is not None:
         return Deleted((), uids, opened.reason)
     wanted = UidSet.of(uids)
-    expunge = []
+    unmarked = UidSet.of(uid for uid in uids if uid not in marked)
     with_uid = has_uidplus(session)
-    stores = [session.send(f"UID STORE {chunk} +FLAGS.SILENT ({DELETED})".encode(), name="UID STORE") for chunk in wanted.chunks()]
+    gone = _Gone()
+    reason = NOTHING_DONE
+    change = f"+FLAGS.SILENT ({DELETED})"
+    tickets = [session.send(f"UID STORE {chunk} {change}".encode(), name="UID STORE") for chunk in unmarked.chunks()]
     if with_uid:
         # Sent right behind: an EXPUNGE of what could not be marked removes nothing.
-        expunge = [session.send(f"UID EXPUNGE {chunk}".encode(), name="UID EXPUNGE") for chunk in wanted.chunks()]
-    _finish_all(session, (*stores, *expunge), mailbox)
-    if with_uid:
-        return Deleted(uids, (), None)
-    marked = _marked(session)
-    if not marked:
-        # No answer is no leave: EXPUNGE would take whatever is marked.
-        return Deleted((), uids, "the server does not list what was marked \\Deleted just now: the marks were left")
-    if any(uid not in wanted for uid in marked):
-        return Deleted((), uids, "other messages are marked \\Deleted and the server has no UIDPLUS: the marks were left")
-    session.run(b"EXPUNGE", mailbox=mailbox)
-    return Deleted(uids, (), None)
+        tickets += [session.send(f"UID EXPUNGE {chunk}".encode(), name="UID EXPUNGE") for chunk in wanted.chunks()]
+    try:
+        _finish_all(session, tickets, mailbox, gone)
+        if not with_uid:
+            found = _marked(session)
+            others = list(islice((uid for uid in found if uid not in wanted), SHOWN + 1))
+            if others:
+                return Deleted((), uids, _held_by(others))
+            if found:  # no answer is no leave: EXPUNGE would take whatever is marked
+                _finish_all(session, [session.send(b"EXPUNGE")], mailbox, gone)
+            else:
+                reason = "the server does not list what was marked \\Deleted just now"
+    except ServerRefused as refused:
+        if refused.code != "NOPERM":
+            raise
+        reason = f"the server does not allow it: {refused.detail}"
+    left = gone.remaining(session, mailbox, uidvalidity, wanted)
+    went, stayed = tuple(uid for uid in uids if uid not in left), tuple(uid for uid in uids if uid in left)
+    return Deleted(went, stayed, reason if stayed else None)
 
 
-def _finish_all(session: ImapSession, tickets: Iterable[Ticket], mailbox: MailboxName) -> None:
+def _held_by(others: Sequence[int]) -> str:
+    shown = ", ".join(map(str, others[:SHOWN])) + (" and more" if len(others) > SHOWN else "")
+    return (
+        f"UID {shown} are marked \\Deleted too, and this server (no UIDPLUS) removes all that is marked or nothing: "
+        "unmark or expunge those first"
+    )
+
+
+class _Gone:
+    """What the server has told of messages that went, while it was to remove some."""
+
+    def __init__(self) -> None:
+        self._uids: list[tuple[int, int]] = []
+        self._count = 0
+
+    def take(self, event: Event) -> None:
+        """Looks at one response."""
+        if isinstance(event, Expunge):
+            self._count += 1
+        elif isinstance(event, Vanished) and not event.earlier:
+            self._uids += event.uids.ranges
+
+    def remaining(self, session: ImapSession, mailbox: MailboxName, uidvalidity: int, asked: UidSet) -> UidSet:
+        """Which of those that were to go are there still: asked for only where the responses do not account for all of them."""
+        told = UidSet(self._uids)
+        if self._count == len(asked) or all(uid in told for uid in asked):
+            return UidSet()
+        found = _search(session, mailbox, uidvalidity, asked)
+        return asked if found is None else found
+
+
+def _finish_all(session: ImapSession, tickets: Iterable[Ticket], mailbox: MailboxName, gone: _Gone) -> None:
     """Reads every answer, then raises the first refusal."""
     first: ServerRefused | None = None
     for ticket in tickets:
-        for _ in session.events(ticket):
-            pass
+        for event in session.events(ticket):
+            gone.take(event)
         status = session.answer(ticket)
         if status.status != "OK" and first is None:
             first = refusal(ticket.name, status, mailbox)
@@ -168,6 +224,11 @@ def _marked(session: ImapSession) -> UidSet:
 
 def present(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: Iterable[Uid]) -> UidSet:
     """Which of these UIDs the mailbox has now, in one exchange; none where it cannot be told."""
+    return _search(session, mailbox, uidvalidity, UidSet.of(uids)) or UidSet()
+
+
+def _search(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: UidSet) -> UidSet | None:
+    """The same; None where it cannot be told."""
     extended = bool(session.capabilities & {"ESEARCH", "IMAP4REV2"})
     opening = None
     if session.selected == mailbox:
@@ -175,7 +236,7 @@ def present(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: 
     else:
         current = opening = select_command(session, mailbox, read_only=True)
     returning = "RETURN (ALL) " if extended else ""
-    asked = [session.send(f"UID SEARCH {returning}UID {chunk}".encode(), name="UID SEARCH") for chunk in UidSet.of(uids).chunks()]
+    asked = [session.send(f"UID SEARCH {returning}UID {chunk}".encode(), name="UID SEARCH") for chunk in uids.chunks()]
     valid = True
     if opening is not None:
         opened = read_select(session, opening, mailbox)
@@ -187,9 +248,9 @@ def present(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: 
     found: list[tuple[int, int]] = []
     for ticket in asked:
         here = _found(session, ticket)
-        if session.answer(ticket).status == "OK" and valid:
-            found += here.ranges
-    return UidSet(found)
+        valid = session.answer(ticket).status == "OK" and valid
+        found += here.ranges
+    return UidSet(found) if valid else None
 
 
 def _found(session: ImapSession, ticket: Ticket) -> UidSet:
@@ -230,22 +291,35 @@ def store_flags(
 
 def copy(session: ImapSession, uids: Iterable[Uid], target: MailboxName) -> Copied:
     """UID COPY out of the selected mailbox. Raises ServerRefused; [TRYCREATE] is its code where there is no target."""
-    return _transfer(session, b"UID COPY ", UidSet.of(uids), target)
+    return _transfer(session, b"UID COPY ", UidSet.of(uids), target, _Gone())
 
 
 def move(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: Sequence[Uid], target: MailboxName) -> Copied:
     """UID MOVE out of the mailbox selected for changes; without MOVE (RFC 6851) a COPY, then a deletion by UID.
 
-    A message that is gone already is left out of the answer. Raises ServerRefused: then nothing, or a copy only, has been made.
+    A message that is gone already is left out of the answer; what could be copied and not removed is `left`. Raises
+    ServerRefused: then nothing has been made, or the server is about to go, and nobody knows.
     """
+    asked = UidSet.of(uids)
     if session.capabilities & {"MOVE", "IMAP4REV2"}:
-        return _transfer(session, b"UID MOVE ", UidSet.of(uids), target)
+        gone = _Gone()
+        copied = _transfer(session, b"UID MOVE ", asked, target, gone)
+        left = gone.remaining(session, mailbox, uidvalidity, asked)
+        if not left:
+            return copied
+        return copied._replace(left=tuple(uid for uid in uids if uid in left), reason=NOTHING_DONE)
     copied = copy(session, uids, target)
-    delete(session, mailbox, uidvalidity, tuple(uids))
-    return copied
+    try:
+        deleted = delete(session, mailbox, uidvalidity, tuple(uids))
+    except ServerRefused as refused:
+        if isinstance(refused, ServerBusy) or refused.status == "BYE":
+            raise
+        # The copies are made: as a refusal of all, it would make them be made again.
+        return copied._replace(left=tuple(uids), reason=refused.detail)
+    return copied._replace(left=deleted.left, reason=deleted.reason)
 
 
-def _transfer(session: ImapSession, verb: bytes, uids: UidSet, target: MailboxName) -> Copied:
+def _transfer(session: ImapSession, verb: bytes, uids: UidSet, target: MailboxName, gone: _Gone) -> Copied:
     found: dict[Uid, Uid] = {}
     uidvalidity = 0
     known = True
@@ -256,7 +330,11 @@ def _transfer(session: ImapSession, verb: bytes, uids: UidSet, target: MailboxNa
 
     for _, ticket in pipelined(uids.chunks(), ask):
         # MOVE tells it in an untagged OK, before the messages vanish (RFC 6851, 4.3).
-        codes = [event.code for event in session.events(ticket) if isinstance(event, Status) and event.code is not None]
+        codes = []
+        for event in session.events(ticket):
+            gone.take(event)
+            if isinstance(event, Status) and event.code is not None:
+                codes.append(event.code)
         status = session.finish(ticket, target)
         if status.code is not None:
             codes.append(status.code)
@@ -432,6 +510,6 @@ def my_rights(session: ImapSession, names: Iterable[MailboxName]) -> Mapping[Mai
 
 
 __all__ = [
-    "Appended", "Copied", "Deleted", "FlagStore", "Opened", "Upload", "append", "copy", "create", "date_time",
-    "delete", "has_uidplus", "move", "my_rights", "open_for_changes", "open_to_read", "present", "rename", "store_flags",
+    "Appended", "Copied", "Deleted", "FlagStore", "Opened", "Upload", "append", "copy", "create", "date_time", "delete",
+    "has_uidplus", "may_delete", "move", "my_rights", "open_for_changes", "open_to_read", "present", "rename", "store_flags",
 ]  # fmt: skip

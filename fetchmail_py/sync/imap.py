@@ -485,11 +485,8 @@ class ImapRun:
             before = (state.get(fact) or "").rpartition(":")[0]
             known = min(stop.known, int(before)) if before else stop.known
             state.put(fact, f"{known}:{','.join(map(str, stop.uids))}")
-            what = "are gone from the server; none of them was deleted here"
-            if stop.at_server:
-                what = "were deleted here; none of them was deleted at the server"
             found = SafetyStop(
-                f"{stop.deletions} of {stop.known} messages {what}",
+                stop.text,
                 hint=f"if that is meant: fetchmail-py sync {account.name} --allow-mass-delete",
                 mailbox=printable(box.name),
             )

@@ -66,6 +66,8 @@ class Box:
         """Digest to rows without a UID: a download that turns out to be one of these is not stored twice."""
         self.unidentified: set[Uid] = set()
         """New at the server, and not known well enough to say that they are none of the messages here without a UID."""
+        self.rights: str | None = None
+        """What the user may do there, as MYRIGHTS tells it; None: not asked, or not told."""
         self.touched = False
         """This run changed something in its directory."""
         self.unfinished = False

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, ProtocolError, ServerRefused, ServerUnreachable, StoreError
 from fetchmail_py.identity import NO_IDENTITY, identity
-from fetchmail_py.model import NO_FLAGS, Flags, MailboxName, MessageKey, Pair, Stage, Uid, UidSet, UidValidity, count_of
+from fetchmail_py.model import NO_FLAGS, Flags, MailboxName, MessageKey, Pair, Stage, Uid, UidSet, UidValidity
 from fetchmail_py.plan import oneway, twoway
 from fetchmail_py.plan.actions import (
     Action,
@@ -28,12 +28,13 @@ from fetchmail_py.plan.actions import (
     Recognise,
     SetLocalFlags,
 )
-from fetchmail_py.session import imap_look, imap_store
+from fetchmail_py.session import imap_look
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import Fetched, Fetcher, FetchRequest, MailboxFailed, NotFetched, identify
 from fetchmail_py.store.maildir import LocalFile, PublishError, letters_of
 from fetchmail_py.sync.arrivals import Arrivals, MaildirSink
 from fetchmail_py.sync.imap_boxes import Box
+from fetchmail_py.sync.imap_deletions import Deletions
 from fetchmail_py.sync.pump import Pump
 from fetchmail_py.wire.utf7 import printable
 
@@ -74,6 +75,7 @@ class Execution:
         self._fetched: set[tuple[MailboxName, Uid]] = set()
         """What came in during this run, where it is to be deleted at the server afterwards."""
         self._two_way = run.account.mode == twoway.DISCONNECTED
+        self.deletions = Deletions(self, boxes)
 
     def run(self) -> None:
         """Everything the plan has, then what is now true of each mailbox."""
@@ -85,6 +87,7 @@ class Execution:
             if box.new or box.name in growing:
                 self._create(box)
         self.home.barrier.directories(())
+        self.deletions.begin(self._plan.actions)
         try:
             for action in self._of(Recognise):
                 self._recognise(action)
@@ -112,6 +115,7 @@ class Execution:
                 push.deletions(self._plan.actions)
             for delete in self._of(DeleteRemote):
                 self._delete_at_server(delete)
+            self.deletions.tell()
         finally:
             self._arrivals.close()
         for box in self.boxes.values():
@@ -490,14 +494,14 @@ class Execution:
         box = self.boxes[action.mailbox]
         pairs = self._state.pairs_of(box.row.id, action.uids)
         stored = [uid for uid in action.uids if uid in pairs and pairs[uid].stage in {Stage.PAIRED, Stage.DELETING}]
-        stored = self.without_others(box, stored)
+        stored = self.without_others(box, self.deletions.untried(box, stored))
         for start in range(0, len(stored), DELETE_AT_ONCE):
             self.run_of.stop.check()
             uids = tuple(stored[start : start + DELETE_AT_ONCE])
             self._state.set_stage(box.row.id, uids, Stage.DELETING)
             self.home.commit()
             try:
-                deleted = imap_store.delete(self.session, box.name, box.uidvalidity, uids)
+                deleted = self.deletions.delete(box, uids)
             except ServerRefused as error:
                 self.run_of.fail(box, error)
                 return
@@ -505,11 +509,8 @@ class Execution:
             if deleted.read_only:
                 self.run_of.fail(box, ServerRefused("SELECT", "OK", deleted.reason or "", code="READ-ONLY"))
                 return
-            if deleted.left:
-                box.unfinished = True
-                count = count_of(len(deleted.left), "message")
-                self.run_of.note(f"{printable(box.name)}: {count} left at the server: {deleted.reason}")
-                return
+            if not deleted.uids:
+                return  # nor will the rest
 
     def without_others(self, box: Box, uids: Sequence[Uid]) -> list[Uid]:
         """These UIDs without those that name another message now: a server that gives UIDs again must not delete by ours.

@@ -19,6 +19,7 @@ from fetchmail_py.model import (
     DELETED,
     FLAG_TO_LETTER,
     NO_FLAGS,
+    Delivered,
     Flags,
     LineEnds,
     MailboxName,
@@ -66,6 +67,7 @@ class Push:
         self._report = execution.run_of.report
         self._session = execution.session
         self._boxes = execution.boxes
+        self._deletions = execution.deletions
         self._merged: set[tuple[MailboxName, Uid]] = set()
 
     # -- before downloads: moves and copies --------------------------------------------------------------------------
@@ -122,7 +124,8 @@ class Push:
             _undone(box, target)
             return
         self._home.commit()
-        moved = self._moved(box, action.uids, target)
+        left: set[Uid] = set()
+        moved = self._moved(box, action.uids, target, left)
         pairs = self._state.pairs_of(box.row.id, action.uids)
         taken = self._state.pairs_of(target.row.id, [new for new in moved.values() if new is not None])
         arrived: list[Uid] = []
@@ -130,28 +133,45 @@ class Push:
             pair = pairs.get(uid)
             if pair is None or uid not in moved:
                 continue
-            new = moved[uid]
-            if new is not None and new not in taken:
+            new = moved[uid] if moved[uid] not in taken else None
+            if uid in left:
+                self._copied_over(box, uid, target, new, key, pair.flags)
+                self._report.uploaded += 1
+            elif new is not None:
                 self._state.rebind(box.row.id, uid, target.row.id, new, pair.flags)
                 self._state.set_key(target.row.id, new, key)
+            else:
+                self._state.send_over(box.row.id, uid, target.row.id, key, pair.flags)
+            if new is not None:
                 arrived.append(new)
             else:
-                # Not told where: the next look recognises it.
-                self._state.send_over(box.row.id, uid, target.row.id, key, pair.flags)
-                self._sent(target, key)
+                self._sent(target, key)  # not told where: the next look recognises it
             file = target.strangers.pop(key, None) or self._execution.find(target, key, None)
             if file is not None:
                 self._letters(target, key, file, flags)
-            self._report.moved_remote += 1
+            self._report.moved_remote += uid not in left
         target.touched = True
         self._home.save_keywords()
         self._home.commit()
         if not self._confirm(target, arrived):
             box.unfinished = True  # perhaps they are where they were
 
-    def _moved(self, box: Box, uids: Sequence[Uid], target: Box) -> dict[Uid, Uid | None]:
+    def _copied_over(self, box: Box, uid: Uid, target: Box, new: Uid | None, key: MessageKey, flags: Flags) -> None:
+        """A message that was to move is in both mailboxes now: its file has a row of its own where it lies."""
+        known = self._state.known_message(box.row.id, uid)
+        assert known is not None
+        ((_, _, wire, size, digest, line_ends, date),) = self._state.upload_facts(box.row.id, [uid])
+        row = self._state.next_unpaired_uid(target.row.id) if new is None else new
+        facts = Delivered(key, wire, size, digest, line_ends, known.identity)
+        self._state.add_arriving(
+            target.row.id, [(row, flags, date, facts)], stage=Stage.SENT if new is None else Stage.PAIRED
+        )
+        self._deletions.original_stays(box, uid)
+
+    def _moved(self, box: Box, uids: Sequence[Uid], target: Box, left: set[Uid]) -> dict[Uid, Uid | None]:
         """Moves messages: their old UIDs, and the new ones where they are told. What is left out has not been moved.
 
+        What could only be copied is added to `left`.
         A server may refuse all for one of them: then each is tried alone. What is not moved must be seen again in both mailboxes:
         a file of which only the absence from its old place is known would count as deleted.
         """
@@ -159,10 +179,14 @@ class Push:
         failed: ServerRefused | None = None
         lots = [tuple(uids)]
         in_a_row = 0
+        may_delete = self._deletions.allowed(box, uids)
         while lots and in_a_row < REFUSALS:
             lot = lots.pop(0)
             try:
-                copied = imap_store.move(self._session, box.name, box.uidvalidity, lot, target.name)
+                if may_delete:
+                    copied = imap_store.move(self._session, box.name, box.uidvalidity, lot, target.name)
+                else:
+                    copied = imap_store.copy(self._session, lot, target.name)._replace(left=lot)
             except ServerRefused as error:
                 if isinstance(error, ServerBusy) or error.status == "BYE":
                     raise
@@ -173,6 +197,9 @@ class Push:
                     in_a_row += 1
                 continue
             in_a_row = 0
+            left.update(copied.left)
+            if copied.reason is not None:
+                self._deletions.hold(box, copied.left, copied.reason)
             if copied.uids and copied.uidvalidity == target.uidvalidity:
                 # What is not among them was gone before it could be moved.
                 moved |= {uid: copied.uids[uid] for uid in lot if uid in copied.uids}
@@ -458,51 +485,73 @@ class Push:
     # -- deletions ---------------------------------------------------------------------------------------------------
 
     def deletions(self, actions: Iterable[Action]) -> None:
-        """What was deleted here goes at the server, to its trash or for good."""
+        """What was deleted here goes at the server, to its trash or for good: all of a mailbox's at once."""
+        groups: dict[tuple[MailboxName, MailboxName | None], tuple[set[Uid], set[Uid]]] = {}
         for action in actions:
             if isinstance(action, push.DeleteAtServer | push.TrashAtServer):
-                self._run.stop.check()
-                box = self._boxes[action.mailbox]
-                self._guarded(box, partial(self._delete, action, box))
+                trash = action.to if isinstance(action, push.TrashAtServer) else None
+                uids, also_here = groups.setdefault((action.mailbox, trash), (set(), set()))
+                uids.update(action.uids)
+                also_here.update(action.uids if action.also_here else ())
+        for (name, trash), (uids, also_here) in groups.items():
+            self._run.stop.check()
+            box = self._boxes[name]
+            self._guarded(box, partial(self._delete, box, uids, also_here, trash))
 
-    def _delete(self, action: push.DeleteAtServer | push.TrashAtServer, box: Box) -> None:
-        for start in range(0, len(action.uids), DELETE_AT_ONCE):
-            uids = action.uids[start : start + DELETE_AT_ONCE]
+    def _delete(self, box: Box, uids: set[Uid], also_here: set[Uid], trash: MailboxName | None) -> None:
+        going = self._deletions.untried(box, sorted(uids))
+        at_once = DELETE_AT_ONCE
+        if not imap_store.has_uidplus(self._session):
+            # A plain EXPUNGE takes all that is marked: it is no use unless all that is ours goes with it.
+            at_once = max(1, len(uids))
+            if trash is None and going:
+                going = sorted({*going, *self._state.pairs_at(box.row.id, Stage.DELETING)})
+        if not going or not self._deletions.allowed(box, going):
+            return
+        for start in range(0, len(going), at_once):
+            lot = going[start : start + at_once]
             if not self._open(box):
                 return
-            uids = tuple(self._execution.without_others(box, uids))
-            if not uids:
+            lot = self._execution.without_others(box, lot)
+            if not lot:
                 continue
-            if isinstance(action, push.TrashAtServer):
-                self._to_trash(box, uids, action.to, marked=action.also_here)
+            if trash is not None:
+                in_trash = self._to_trash(box, lot, trash)
+                gone = [uid for uid in in_trash if in_trash[uid]]
+                self._files(box, also_here.intersection(in_trash))
             else:
-                deleted = imap_store.delete(self._session, box.name, box.uidvalidity, uids)
-                if deleted.left:
-                    reason = deleted.reason or ""
-                    box.unfinished = True
-                    count = count_of(len(deleted.left), "message")
-                    self._run.note(f"{printable(box.name)}: {count} left at the server: {reason}")
-                    return
-            if action.also_here:
-                self._files(box, uids)
-            self._state.forget(box.row.id, uids)
+                gone = list(self._deletions.delete(box, lot).uids)
+                self._files(box, also_here.intersection(gone))
+            self._state.forget(box.row.id, gone)
             self._state.put(f"announced-there:{box.row.id}", None)
-            self._report.deleted_remote += len(uids)
+            self._report.deleted_remote += len(gone)
             self._home.barrier.directories(())
             self._home.commit()
+            if not gone:
+                return  # nor will the rest
 
-    def _to_trash(self, box: Box, uids: tuple[Uid, ...], trash: MailboxName, *, marked: bool) -> None:
-        if marked:
+    def _to_trash(self, box: Box, uids: Sequence[Uid], trash: MailboxName) -> dict[Uid, bool]:
+        """Moves messages to the trash: what is there now, and whether it is gone from where it was."""
+        if self._run.account.expunge:
             # What lies in the trash marked \Deleted would be removed from there at once.
-            list(imap_store.store_flags(self._session, box.name, [imap_store.FlagStore(uids, NO_FLAGS, frozenset({DELETED}))]))
+            unmark = imap_store.FlagStore(tuple(uids), NO_FLAGS, frozenset({DELETED}))
+            list(imap_store.store_flags(self._session, box.name, [unmark]))
         try:
-            imap_store.move(self._session, box.name, box.uidvalidity, uids, trash)
+            copied = imap_store.move(self._session, box.name, box.uidvalidity, uids, trash)
         except ServerRefused as error:
             if error.code not in {"TRYCREATE", "NONEXISTENT"}:
                 raise
             imap_store.create(self._session, trash)
-            imap_store.move(self._session, box.name, box.uidvalidity, uids, trash)
+            copied = imap_store.move(self._session, box.name, box.uidvalidity, uids, trash)
         self._run.again = True
+        self._deletions.hold(box, copied.left, copied.reason or "")
+        there = {uid: uid not in copied.left for uid in uids}
+        for uid in copied.left:
+            if copied.uids and uid not in copied.uids:
+                del there[uid]  # neither moved nor copied
+            else:
+                self._deletions.original_stays(box, uid)
+        return there
 
     def _files(self, box: Box, uids: Iterable[Uid]) -> None:
         for pair in self._state.pairs_of(box.row.id, uids).values():

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from fetchmail_py.errors import StoreError
 from fetchmail_py.model import (
+    DELETED,
     EMPTY_FILE,
     FLAG_TO_LETTER,
     FORWARDED,
+    NO_FILE,
     Delivered,
     Flags,
     MailboxName,
@@ -267,6 +269,7 @@ class TwoWayRun(TwoWayPlaces):
             and (box.strangers or box.here.flags or box.here.missing)
         }  # fmt: skip
         for name, rights in imap_store.my_rights(session, asked).items():
+            asked[name].rights = rights
             asked[name].row.read_only = not set(rights) & set("iwsted") or asked[name].pull_only
 
     def compare(self, box: Box) -> None:
@@ -368,7 +371,10 @@ class TwoWayRun(TwoWayPlaces):
                 state.forget(by_name[move.file.mailbox].row.id, [row])
                 self._local_moves.append(move)
             elif isinstance(source.delta, twoway.Delta):
-                source.delta.removed.append(move.source.pair)  # copied already: what is left of the move is to delete
+                # Copied already: what is left of the move is to delete the original.
+                state.set_stage(source.row.id, [move.source.pair.uid], Stage.DELETING)
+                state.set_key(source.row.id, move.source.pair.uid, NO_FILE)
+                source.delta.removed.append(move.source.pair._replace(stage=Stage.DELETING))
         self._left_meanwhile(session, boxes)
         back: list[Recognise] = []
         moves = [self._as_here(boxes, move) for move in self.moves(session, boxes, back)]
@@ -381,9 +387,11 @@ class TwoWayRun(TwoWayPlaces):
         for name, pair in [(found.mailbox, found.pair) for found in moves if found.pair.uid < 0]:
             taken.add((name, pair.uid))
             state.undefer(by_name[name].row.id, [f"file:{pair.key}"])
+        trash = self._trash(session, boxes)
         for box in boxes:
             if isinstance(box.delta, twoway.Delta):
-                self._unpaired(box, box.delta, {row for name, row in taken if name == box.name})
+                rows = {row for name, row in taken if name == box.name}
+                self._unpaired(box, box.delta, rows, trash=trash not in {None, box.name})
         deltas = [box.delta for box in boxes if isinstance(box.delta, twoway.Delta)]
         plan = twoway.plan_account(
             deltas,
@@ -395,7 +403,7 @@ class TwoWayRun(TwoWayPlaces):
             announced_here=self.announced(boxes, "announced"),
             announced_there=self.announced(boxes, "announced-there"),
             allowed=self.options.allow_mass_delete,
-            trash=self._trash(session, boxes),
+            trash=trash,
         )
         self.stopped(boxes, plan)
         return plan
@@ -426,16 +434,25 @@ class TwoWayRun(TwoWayPlaces):
             return move
         return move._replace(here=twoway.merge(move.pair.flags, here, move.flags))
 
-    def _unpaired(self, box: Box, delta: twoway.Delta, recognised: set[Uid]) -> None:
+    def _unpaired(self, box: Box, delta: twoway.Delta, recognised: set[Uid], *, trash: bool) -> None:
         missing = box.here.missing if box.here is not None else frozenset()
         # In the order in which they got their rows: that tells copies of one message apart where the server tells no UIDs.
-        for message in sorted(self.home.state.known_messages(box.row.id, unpaired=True), key=lambda found: -found.uid):
+        waiting = sorted(self.home.state.known_messages(box.row.id, unpaired=True), key=lambda found: -found.uid)
+        doomed: set[Uid] = set()
+        if self.account.expunge and self.home.trusted and not trash:
+            pairs = self.home.state.pairs_of(box.row.id, [message.uid for message in waiting])
+            doomed = {uid for uid, pair in pairs.items() if DELETED in pair.flags}
+        for message in waiting:
             if message.uid in missing or message.uid in recognised:
                 continue
-            if not message.size and message.stage != Stage.SENT:
+            if message.stage != Stage.SENT and message.uid in doomed:
+                if message.stage == Stage.NEW or not (box.doubtful or box.new):
+                    delta.unsent.append(twoway.Unpaired(message.uid, message.key))
+                else:
+                    box.unfinished = True  # perhaps it is there after all: a later look tells
+            elif not message.size and message.stage != Stage.SENT:
                 self._stays_empty(box, message)
-                continue
-            if message.stage != Stage.SENT or self._never_came(box, message):
+            elif message.stage != Stage.SENT or self._never_came(box, message):
                 delta.unpaired.append(twoway.Unpaired(message.uid, message.key))
         # They go up in the order in which they are recognised, so that copies alike in all but their flags keep these.
         delta.unpaired.sort(key=lambda entry: -entry.uid)

@@ -531,7 +531,7 @@ class TestDeletions:
     def test_all_kinds_at_the_server_count_together(self) -> None:
         kinds = delta(known=30, removed=some(*range(21, 14, -1)), expunged=some(*range(1, 8)), doomed=list(range(8, 15)))
         everything = tuple(map(Uid, range(1, 22)))
-        assert plan_account([kinds]) == Plan((), (Stop(INBOX, 21, 30, everything, at_server=True),))
+        assert plan_account([kinds]) == Plan((), (Stop(INBOX, 21, 30, everything, at_server=True, marked=14),))
         told = {INBOX: Announced(30, frozenset(everything))}
         found = plan_account([kinds], announced_there=told, allowed=True)
         assert typed(found.actions) == typed((DeleteAtServer(INBOX, everything[7:]), DeleteAtServer(INBOX, everything[:7], True)))

@@ -54,6 +54,10 @@ class ImapOptions:
     """A message with these octets is answered NO."""
     refuse_rename_to: str = ""
     """So is a RENAME to this name."""
+    rights: dict[str, str] = field(default_factory=dict)
+    """What the user may do in a mailbox (RFC 4314); all where it is not named. MYRIGHTS tells it where ACL is offered."""
+    says_no: bool = False
+    """What the rights do not allow is refused; else it is answered OK and left undone, as Dovecot does."""
 
 
 @dataclass
@@ -158,7 +162,7 @@ class _Session:
             name = "UID " + word.upper().decode("ascii", "replace")
         needs = {
             "ENABLE": "ENABLE", "ID": "ID", "NAMESPACE": "NAMESPACE", "UID EXPUNGE": "UIDPLUS", "UID MOVE": "MOVE",
-            "UNSELECT": "UNSELECT", "COMPRESS": "COMPRESS=DEFLATE",
+            "UNSELECT": "UNSELECT", "COMPRESS": "COMPRESS=DEFLATE", "MYRIGHTS": "ACL",
         }.get(name)  # fmt: skip
         method = getattr(self, "do_" + name.lower().replace(" ", "_"), None)
         if method is None or (needs is not None and needs not in self.server.capabilities):
@@ -282,6 +286,14 @@ class _Session:
             raise _Refused("NO", "[CANNOT] not to this name")
         self.store.rename(self._box(values[0]).name, self._decoded(values[1]))
         return "done"
+
+    def _may(self, right: str) -> bool:
+        """Whether the user has a right in the selected mailbox; where not, that is said, or not."""
+        if right in self.options.rights.get(self._current().box.name, right):
+            return True
+        if self.options.says_no:
+            raise _Refused("NO", "[NOPERM] you may not do that here")
+        return False
 
     def do_append(self, values: list[Value], _: str) -> str:
         box, data = self._box(values[0]), values[-1]
@@ -422,6 +434,8 @@ class _Session:
             raise _Refused("NO", "[READ-ONLY] nothing can be changed here")
         word = text_of(values[1]).upper()
         flags = {text_of(flag) for flag in values[2]} if isinstance(values[2], list) else {text_of(values[2])}
+        if "\\Deleted" in flags and not self._may("t"):
+            flags -= {"\\Deleted"}
         for number, message in self._chosen(values[0]):
             new = message.flags | flags if word[0] == "+" else message.flags - flags if word[0] == "-" else flags
             self.store.set_flags(message.uid, new, self._current().box.name)
@@ -456,7 +470,7 @@ class _Session:
         selected = self._current()
         if selected.read_only:
             raise _Refused("NO", "[READ-ONLY] nothing can be deleted here")
-        marked = [m.uid for m in selected.box.messages if "\\Deleted" in m.flags and m.uid in among]
+        marked = [m.uid for m in selected.box.messages if "\\Deleted" in m.flags and m.uid in among and self._may("e")]
         self.store.expunge(marked, selected.box.name)
         self._news()
         return "done"
@@ -467,7 +481,9 @@ class _Session:
 
     def do_myrights(self, values: list[Value], _: str) -> str:
         box = self._box(values[0])
-        rights = "lr" if box.name in self.options.read_only_mailboxes else "lrswipkxtea"
+        rights = self.options.rights.get(box.name, "lrswipkxtecda")
+        if box.name in self.options.read_only_mailboxes:
+            rights = "lr"
         self.out.append(b"* MYRIGHTS %s %s\r\n" % (self._name(box.name), rights.encode()))
         return "done"
 
@@ -483,6 +499,7 @@ class _Session:
         if move:
             self._changeable(source)
         old = [message.uid for _, message in self._chosen(values[0])]
+        move = move and self._may("t") and self._may("e")
         new = [self.store.copy(uid, source.name, target.name) for uid in old]
         if move:
             self.store.expunge(old, source.name)

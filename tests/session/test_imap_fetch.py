@@ -419,10 +419,40 @@ class TestDelete:
 
     def test_exactly_these(self) -> None:
         marks = "C: F2 UID STORE 1:2,5 +FLAGS.SILENT (\\Deleted)\nS: F2 OK"
-        expunge = "C: F3 UID EXPUNGE 1:2,5\nS: * 1 EXPUNGE\nS: F3 OK"
+        expunge = "C: F3 UID EXPUNGE 1:2,5\nS: * 1 EXPUNGE\nS: * 1 EXPUNGE\nS: * 3 EXPUNGE\nS: F3 OK"
         found = self.delete(writable(), marks, expunge, capabilities="UIDPLUS")
+        assert found == Deleted(self.UIDS, (), None)
+
+    @pytest.mark.parametrize(
+        ("answer", "left"),
+        [
+            ("S: * VANISHED 1:2,5\nS: F3 OK", None),
+            ("S: * VANISHED 1:2\nS: F3 OK\n{asked}\nS: * ESEARCH UID ALL 5\nS: F5 OK", (5,)),
+            ("S: * 1 EXPUNGE\nS: F3 OK\n{asked}\nS: * SEARCH\nS: F5 OK", None),
+            ("S: F3 OK\n{asked}\nS: * SEARCH 1 2 5\nS: F5 OK", (1, 2, 5)),
+            ("S: F3 NO [NOPERM] no\n{asked}\nS: * SEARCH 1 2 5\nS: F5 OK", (1, 2, 5)),
+            # Where it cannot be told, nothing counts as gone.
+            ("S: F3 OK\n{asked}\nS: F5 NO not now", (1, 2, 5)),
+        ],
+    )
+    def test_what_is_not_told_as_gone_is_looked_for(self, answer: str, left: tuple[int, ...] | None) -> None:
+        marks = "C: F2 UID STORE 1:2,5 +FLAGS.SILENT (\\Deleted)\nS: F2 OK"
+        asked = "C: F4 NOOP\nS: F4 OK\nC: F5 UID SEARCH UID 1:2,5"
+        expunge = "C: F3 UID EXPUNGE 1:2,5\n" + answer.format(asked=asked)
+        found = self.delete(writable(), marks, expunge, capabilities="UIDPLUS")
+        assert found.left == (left or ())
+        assert {*found.uids, *found.left} == {*self.UIDS}
+        assert (found.reason is None) is (left is None)
+
+    def test_what_is_marked_already_is_not_marked_again(self) -> None:
+        expunge = "C: F3 UID EXPUNGE 1:2,5\nS: * VANISHED 1:2,5\nS: F3 OK"
+        marks = "C: F2 UID STORE 2 +FLAGS.SILENT (\\Deleted)\nS: F2 OK"
+
+        def use(session: ImapSession) -> Deleted:
+            return delete(session, INBOX, 7, self.UIDS, {Uid(1), Uid(5)})
+
+        found = in_session(use, writable(), marks, expunge, capabilities="UIDPLUS")
         assert found.uids == self.UIDS
-        assert not found.left
 
     @pytest.mark.parametrize(
         ("answer", "expunged"),
@@ -440,11 +470,13 @@ class TestDelete:
         ],
     )
     def test_without_uidplus_only_where_nobody_else_has_marked_any(self, answer: str, *, expunged: bool) -> None:
+        held = any(word in answer for word in ("9", "ALL 1:4294967295"))
         found = self.delete(
             writable(),
             "C: F2 UID STORE 1:2,5 +FLAGS.SILENT (\\Deleted)\nS: F2 OK",
             f"C: F3 UID SEARCH DELETED\n{answer}S: F3 OK",
-            *(["C: F4 EXPUNGE\nS: F4 OK"] if expunged else []),
+            *(["C: F4 EXPUNGE\nS: * 1 EXPUNGE\nS: * 1 EXPUNGE\nS: * 3 EXPUNGE\nS: F4 OK"] if expunged else []),
+            *([] if expunged or held else ["C: F4 NOOP\nS: F4 OK\nC: F5 UID SEARCH UID 1:2,5\nS: * SEARCH 1 2 5\nS: F5 OK"]),
         )
         assert found.uids == (self.UIDS if expunged else ())
         assert found.left == (() if expunged else self.UIDS)
@@ -464,7 +496,7 @@ class TestDelete:
             for _ in range(2):
                 assert delete(session, INBOX, 7, (Uid(1),)).uids == (Uid(1),)
 
-        marks = "C: F{} UID STORE 1 +FLAGS.SILENT (\\Deleted)\nS: F{} OK\nC: F{} UID EXPUNGE 1\nS: F{} OK\n"
+        marks = "C: F{} UID STORE 1 +FLAGS.SILENT (\\Deleted)\nS: F{} OK\nC: F{} UID EXPUNGE 1\nS: * 1 EXPUNGE\nS: F{} OK\n"
         reselected = writable().replace("F1", "F2")
         in_session(
             use, select("F1"), reselected, marks.format(3, 3, 4, 4) + marks.format(5, 5, 6, 6), capabilities="UIDPLUS"

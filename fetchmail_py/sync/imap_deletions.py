@@ -1,0 +1,120 @@
+"""Deletions at the server: only what is really gone there counts; what stays is set aside, told once, and tried by the next run."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from fetchmail_py.model import DELETED, NO_FILE, MailboxName, Stage, Uid
+from fetchmail_py.plan import push
+from fetchmail_py.plan.actions import Action, DeleteRemote, messages
+from fetchmail_py.session import imap_store
+from fetchmail_py.sync.imap_boxes import Box
+from fetchmail_py.wire.utf7 import printable
+
+if TYPE_CHECKING:
+    from fetchmail_py.sync.imap_execute import Execution
+
+_ASIDE = "delete:"
+"""What names a message that is set aside because it cannot be deleted, before its UID."""
+
+
+class Deletions:
+    """What becomes of one plan's deletions at the server."""
+
+    def __init__(self, execution: Execution, boxes: Iterable[Box]) -> None:
+        self._run = execution.run_of
+        self._state = execution.home.state
+        self._session = execution.session
+        self._boxes = {box.name: box for box in boxes}
+        self._held: dict[MailboxName, dict[Uid, str]] = defaultdict(dict)
+
+    def begin(self, actions: Iterable[Action]) -> None:
+        """What was set aside and is no longer to be deleted is forgotten."""
+        aside: dict[int, set[str]] = defaultdict(set)
+        for mailbox, ident in self._run.aside:
+            if ident.startswith(_ASIDE):
+                aside[mailbox].add(ident)
+        if not aside:
+            return
+        for action in actions:
+            if isinstance(action, DeleteRemote | push.DeleteAtServer | push.TrashAtServer):
+                aside[self._boxes[action.mailbox].row.id].difference_update(_idents(action.uids))
+        for box in self._boxes.values():
+            if box.delta is not None:
+                self._state.undefer(box.row.id, aside[box.row.id])
+        if self._run.home.covers_all:
+            covered = {box.row.id for box in self._boxes.values()}
+            for mailbox in aside.keys() - covered:
+                self._state.undefer(mailbox, aside[mailbox])
+
+    def allowed(self, box: Box, uids: Collection[Uid]) -> bool:
+        """Whether the user's rights, as far as they are known, let messages be deleted in this mailbox; if not, they are held."""
+        if box.rights is None or imap_store.may_delete(box.rights):
+            return True
+        self.hold(box, uids, _want_of(box.rights))
+        return False
+
+    def untried(self, box: Box, uids: Collection[Uid]) -> list[Uid]:
+        """Those that this run has not tried in vain."""
+        found = [uid for uid in uids if ("delete", box.row.id, uid) not in self._run.once]
+        box.unfinished = box.unfinished or len(found) < len(uids)
+        return found
+
+    def delete(self, box: Box, uids: Sequence[Uid]) -> imap_store.Deleted:
+        """Deletes messages by UID; what stays is held. Raises ServerRefused."""
+        looked = box.look.messages if box.look is not None else {}
+        marked = {uid for uid in uids if uid in looked and DELETED in looked[uid].flags}
+        deleted = imap_store.delete(self._session, box.name, box.uidvalidity, tuple(uids), marked)
+        held = self._held.get(box.name, {})
+        for uid in deleted.uids:
+            held.pop(uid, None)
+        self._state.undefer(box.row.id, _idents(deleted.uids))
+        if not deleted.read_only:
+            self.hold(box, deleted.left, deleted.reason or "")
+        return deleted
+
+    def hold(self, box: Box, uids: Iterable[Uid], reason: str) -> None:
+        """These are still there: this run does not try again, and says so at its end."""
+        for uid in uids:
+            self._held[box.name][uid] = reason
+            self._run.once.add(("delete", box.row.id, uid))
+            box.unfinished = True
+
+    def original_stays(self, box: Box, uid: Uid) -> None:
+        """A message was moved and is still where it was too: what is left to do is to delete it there.
+
+        Its row must not claim a file: one that comes back under the name is another message.
+        """
+        self._state.set_stage(box.row.id, [uid], Stage.DELETING)
+        self._state.set_key(box.row.id, uid, NO_FILE)
+
+    def tell(self) -> None:
+        """Sets aside what is held, and says why, once for each mailbox."""
+        for name, held in self._held.items():
+            box = self._boxes[name]
+            if held and box.rights is None:
+                box.rights = imap_store.my_rights(self._session, [name]).get(name)
+            for reason in dict.fromkeys(held.values()):
+                uids = [uid for uid, why in held.items() if why == reason]
+                why = reason
+                if box.rights is not None and not imap_store.may_delete(box.rights):
+                    why = _want_of(box.rights)
+                for ident in _idents(uids):
+                    self._state.defer(box.row.id, ident, f"not deleted at the server: {why}", time.time())
+                stay = "stays" if len(uids) == 1 else "stay"
+                self._run.note(f"{printable(name)}: {messages(len(uids))} to be deleted {stay} at the server: {why}")
+        self._held.clear()
+
+
+def _idents(uids: Iterable[Uid]) -> list[str]:
+    return [f"{_ASIDE}{uid}" for uid in uids]
+
+
+def _want_of(rights: str) -> str:
+    return (
+        f"you have no right to delete there (MYRIGHTS {rights or 'none'}; it takes t and e): "
+        "have it granted, or leave the mailbox out with `mailboxes`"
+    )
