@@ -242,26 +242,24 @@ def _search(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: 
         opened = read_select(session, opening, mailbox)
         valid = not isinstance(opened, ServerRefused) and opened.uidvalidity == uidvalidity
     else:
-        for _ in session.events(current):
-            pass
-        session.answer(current)
+        asked.insert(0, current)
     found: list[tuple[int, int]] = []
     for ticket in asked:
-        here = _found(session, ticket)
+        # Servers work on several commands at a time: what a search has found may come before the answer to the one ahead of it.
+        found += _found(session, ticket).ranges
         valid = session.answer(ticket).status == "OK" and valid
-        found += here.ranges
     return UidSet(found) if valid else None
 
 
 def _found(session: ImapSession, ticket: Ticket) -> UidSet:
     """What a UID SEARCH has found."""
-    found = UidSet()
+    found: list[tuple[int, int]] = []
     for event in session.events(ticket):
         if isinstance(event, Search):
-            found = UidSet.of(event.uids)
+            found += UidSet.of(event.uids).ranges
         elif isinstance(event, Esearch) and event.all is not None:
-            found = event.all
-    return found
+            found += event.all.ranges
+    return UidSet(found)
 
 
 def store_flags(

@@ -50,12 +50,9 @@ class Deletions:
             for mailbox in aside.keys() - covered:
                 self._state.undefer(mailbox, aside[mailbox])
 
-    def allowed(self, box: Box, uids: Collection[Uid]) -> bool:
-        """Whether the user's rights, as far as they are known, let messages be deleted in this mailbox; if not, they are held."""
-        if box.rights is None or imap_store.may_delete(box.rights):
-            return True
-        self.hold(box, uids, _want_of(box.rights))
-        return False
+    def forbidden(self, box: Box) -> str:
+        """Why nothing can be deleted in this mailbox; "" where the user's rights allow it, or are not known."""
+        return "" if box.rights is None or imap_store.may_delete(box.rights) else _want_of(box.rights)
 
     def untried(self, box: Box, uids: Collection[Uid]) -> list[Uid]:
         """Those that this run has not tried in vain."""
@@ -99,9 +96,7 @@ class Deletions:
                 box.rights = imap_store.my_rights(self._session, [name]).get(name)
             for reason in dict.fromkeys(held.values()):
                 uids = [uid for uid, why in held.items() if why == reason]
-                why = reason
-                if box.rights is not None and not imap_store.may_delete(box.rights):
-                    why = _want_of(box.rights)
+                why = self.forbidden(box) or reason
                 for ident in _idents(uids):
                     self._state.defer(box.row.id, ident, f"not deleted at the server: {why}", time.time())
                 stay = "stays" if len(uids) == 1 else "stay"

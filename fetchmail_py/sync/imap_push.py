@@ -179,7 +179,8 @@ class Push:
         failed: ServerRefused | None = None
         lots = [tuple(uids)]
         in_a_row = 0
-        may_delete = self._deletions.allowed(box, uids)
+        why = self._deletions.forbidden(box)
+        may_delete = not why
         while lots and in_a_row < REFUSALS:
             lot = lots.pop(0)
             try:
@@ -190,7 +191,11 @@ class Push:
             except ServerRefused as error:
                 if isinstance(error, ServerBusy) or error.status == "BYE":
                     raise
-                if len(lot) > 1:
+                if error.code == "NOPERM" and may_delete:
+                    # Which of the two mailboxes it is about, a copy tells.
+                    may_delete, why = False, error.detail
+                    lots.insert(0, lot)
+                elif len(lot) > 1:
                     lots = [(uid,) for uid in lot]
                 else:
                     failed = error
@@ -198,8 +203,7 @@ class Push:
                 continue
             in_a_row = 0
             left.update(copied.left)
-            if copied.reason is not None:
-                self._deletions.hold(box, copied.left, copied.reason)
+            self._deletions.hold(box, copied.left, copied.reason or why)
             if copied.uids and copied.uidvalidity == target.uidvalidity:
                 # What is not among them was gone before it could be moved.
                 moved |= {uid: copied.uids[uid] for uid in lot if uid in copied.uids}
@@ -506,7 +510,9 @@ class Push:
             at_once = max(1, len(uids))
             if trash is None and going:
                 going = sorted({*going, *self._state.pairs_at(box.row.id, Stage.DELETING)})
-        if not going or not self._deletions.allowed(box, going):
+        forbidden = self._deletions.forbidden(box)
+        if forbidden:
+            self._deletions.hold(box, going, forbidden)
             return
         for start in range(0, len(going), at_once):
             lot = going[start : start + at_once]
@@ -516,7 +522,13 @@ class Push:
             if not lot:
                 continue
             if trash is not None:
-                in_trash = self._to_trash(box, lot, trash)
+                try:
+                    in_trash = self._to_trash(box, lot, trash)
+                except ServerRefused as error:
+                    if error.code != "NOPERM":
+                        raise
+                    self._deletions.hold(box, going[start:], f"the server does not allow it: {error.detail}")
+                    return
                 gone = [uid for uid in in_trash if in_trash[uid]]
                 self._files(box, also_here.intersection(in_trash))
             else:

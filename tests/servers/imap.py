@@ -57,7 +57,7 @@ class ImapOptions:
     rights: dict[str, str] = field(default_factory=dict)
     """What the user may do in a mailbox (RFC 4314); all where it is not named. MYRIGHTS tells it where ACL is offered."""
     says_no: bool = False
-    """What the rights do not allow is refused; else it is answered OK and left undone, as Dovecot does."""
+    """What the rights do not allow is refused; else it is answered OK and left undone, as Dovecot does (but for MOVE)."""
 
 
 @dataclass
