@@ -114,12 +114,14 @@ def compare(
     trusted: bool = True,
     witness: bool = True,
     expunge: bool = False,
+    unpaired: bool = False,
 ) -> Delta:
     """What one mailbox needs.
 
     `remote` is None where the server has nothing new; `pairs` holds at least the pairs that either side names. With a state that
     is not `trusted` nothing is taken for deleted: what one side lacks comes back from the other. A directory that is no `witness`
-    is another than it was, such as a copy that was restored: what is missing in it was not deleted here.
+    is another than it was, such as a copy that was restored: what is missing in it was not deleted here. Where there are
+    messages here without a counterpart (`unpaired`), what is new at the server may be one of them, whatever its marks.
     """
     missed = trusted and witness
     delta = Delta(mailbox, known, exempt=exempt)
@@ -130,7 +132,7 @@ def compare(
     for uid, message in changed.items():
         pair = pairs.get(uid)
         if pair is None:
-            (doomed if expunge and DELETED in message.flags and trusted else new).add(uid)
+            (doomed if expunge and DELETED in message.flags and trusted and not unpaired else new).add(uid)
         elif pair.stage == Stage.DELETING and trusted:
             delta.removed.append(pair)
         elif uid in here.missing:

@@ -173,8 +173,9 @@ def delete(
 
 def _held_by(others: Sequence[int]) -> str:
     shown = ", ".join(map(str, others[:SHOWN])) + (" and more" if len(others) > SHOWN else "")
+    verb = "is" if len(others) == 1 else "are"
     return (
-        f"UID {shown} are marked \\Deleted too, and this server (no UIDPLUS) removes all that is marked or nothing: "
+        f"UID {shown} {verb} marked \\Deleted too, and this server (no UIDPLUS) removes all that is marked or nothing: "
         "unmark or expunge those first"
     )
 

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from fetchmail_py.model import DELETED, NO_FILE, MailboxName, Stage, Uid
+from fetchmail_py.identity import NO_IDENTITY
+from fetchmail_py.model import DELETED, NO_FILE, NO_FLAGS, Delivered, LineEnds, MailboxName, Stage, Uid
 from fetchmail_py.plan import push
 from fetchmail_py.plan.actions import Action, DeleteRemote, messages
 from fetchmail_py.session import imap_store
@@ -63,9 +64,9 @@ class Deletions:
     def delete(self, box: Box, uids: Sequence[Uid]) -> imap_store.Deleted:
         """Deletes messages by UID; what stays is held. Raises ServerRefused."""
         looked = box.look.messages if box.look is not None else {}
-        marked = {uid for uid in uids if uid in looked and DELETED in looked[uid].flags}
+        held = self._held[box.name]
+        marked = {uid for uid in uids if uid in held or (uid in looked and DELETED in looked[uid].flags)}
         deleted = imap_store.delete(self._session, box.name, box.uidvalidity, tuple(uids), marked)
-        held = self._held.get(box.name, {})
         for uid in deleted.uids:
             held.pop(uid, None)
         self._state.undefer(box.row.id, _idents(deleted.uids))
@@ -85,6 +86,9 @@ class Deletions:
 
         Its row must not claim a file: one that comes back under the name is another message.
         """
+        if not self._state.pairs_of(box.row.id, [uid]):
+            nothing = Delivered(NO_FILE, 0, 0, b"", LineEnds.AS_RECEIVED, NO_IDENTITY)  # marked there, and never here
+            self._state.add_arriving(box.row.id, [(uid, NO_FLAGS, None, nothing)])
         self._state.set_stage(box.row.id, [uid], Stage.DELETING)
         self._state.set_key(box.row.id, uid, NO_FILE)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, ProtocolError, ServerRefused, ServerUnreachable, StoreError
 from fetchmail_py.identity import NO_IDENTITY, identity
-from fetchmail_py.model import NO_FLAGS, Flags, MailboxName, MessageKey, Pair, Stage, Uid, UidSet, UidValidity
+from fetchmail_py.model import NO_FILE, NO_FLAGS, Flags, MailboxName, MessageKey, Pair, Stage, Uid, UidSet, UidValidity
 from fetchmail_py.plan import oneway, twoway
 from fetchmail_py.plan.actions import (
     Action,
@@ -199,6 +199,8 @@ class Execution:
 
     def find(self, box: Box, key: MessageKey, pair: Pair | None) -> LocalFile | None:
         """Where a message's file is: as its row suggests, else after one scan of the mailbox for all that are asked for."""
+        if key == NO_FILE:
+            return None
         if pair is not None and box.files is None and box.row.id not in self._files:
             letters = letters_of(pair.flags, self.home.keyword_letters(box.row, pair.flags))
             guesses = [LocalFile("cur", f"{key}:2,{letters}", letters)]
@@ -254,6 +256,7 @@ class Execution:
                         self._report.deleted_local += 1
                         self.home.barrier.created((box.maildir.new, box.maildir.cur))
                     box.touched = True
+                    self._state.undefer(box.row.id, [f"file:{action.key}"] if action.uid < 0 else ())
                     self._state.forget(box.row.id, [action.uid])
                     self._state.put(f"announced:{box.row.id}", None)
                 case Keep():

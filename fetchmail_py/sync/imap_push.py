@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
@@ -504,43 +504,59 @@ class Push:
 
     def _delete(self, box: Box, uids: set[Uid], also_here: set[Uid], trash: MailboxName | None) -> None:
         going = self._deletions.untried(box, sorted(uids))
-        at_once = DELETE_AT_ONCE
-        if not imap_store.has_uidplus(self._session):
-            # A plain EXPUNGE takes all that is marked: it is no use unless all that is ours goes with it.
-            at_once = max(1, len(uids))
-            if trash is None and going:
-                going = sorted({*going, *self._state.pairs_at(box.row.id, Stage.DELETING)})
         forbidden = self._deletions.forbidden(box)
-        if forbidden:
+        if forbidden or not going:
             self._deletions.hold(box, going, forbidden)
             return
-        for start in range(0, len(going), at_once):
-            lot = going[start : start + at_once]
-            if not self._open(box):
+        if trash is None:
+            self._expunge(box, going, also_here)
+            return
+        for lot in self._lots(box, going):
+            try:
+                in_trash = self._to_trash(box, lot, trash)
+            except ServerRefused as error:
+                if error.code != "NOPERM":
+                    raise
+                self._deletions.hold(box, lot, f"the server does not allow it: {error.detail}")
                 return
-            lot = self._execution.without_others(box, lot)
-            if not lot:
-                continue
-            if trash is not None:
-                try:
-                    in_trash = self._to_trash(box, lot, trash)
-                except ServerRefused as error:
-                    if error.code != "NOPERM":
-                        raise
-                    self._deletions.hold(box, going[start:], f"the server does not allow it: {error.detail}")
-                    return
-                gone = [uid for uid in in_trash if in_trash[uid]]
-                self._files(box, also_here.intersection(in_trash))
-            else:
-                gone = list(self._deletions.delete(box, lot).uids)
-                self._files(box, also_here.intersection(gone))
-            self._state.forget(box.row.id, gone)
-            self._state.put(f"announced-there:{box.row.id}", None)
-            self._report.deleted_remote += len(gone)
-            self._home.barrier.directories(())
+            gone = [uid for uid in lot if in_trash.get(uid)]
+            self._deleted(box, gone, [uid for uid in also_here if uid in in_trash])
+            for uid in in_trash.keys() - gone:
+                self._deletions.original_stays(box, uid)
             self._home.commit()
             if not gone:
+                break  # nor will the rest
+        if not imap_store.has_uidplus(self._session):
+            self._expunge(box, (), set())
+
+    def _expunge(self, box: Box, going: Sequence[Uid], also_here: set[Uid]) -> None:
+        if not imap_store.has_uidplus(self._session):
+            # A plain EXPUNGE takes all that is marked or nothing: what moves have left over goes with it.
+            going = sorted({*going, *self._state.pairs_at(box.row.id, Stage.DELETING)})
+        for lot in self._lots(box, going):
+            gone = self._deletions.delete(box, lot).uids
+            self._deleted(box, gone, also_here.intersection(gone))
+            if not gone:
                 return  # nor will the rest
+
+    def _lots(self, box: Box, uids: Sequence[Uid]) -> Iterator[list[Uid]]:
+        """What is deleted between two commits, as long as the mailbox can be changed."""
+        at_once = DELETE_AT_ONCE if imap_store.has_uidplus(self._session) else max(1, len(uids))
+        for start in range(0, len(uids), at_once):
+            if not self._open(box):
+                return
+            lot = self._execution.without_others(box, uids[start : start + at_once])
+            if lot:
+                yield lot
+
+    def _deleted(self, box: Box, uids: Collection[Uid], files: Iterable[Uid]) -> None:
+        """These are gone from where they were at the server; and so go these `files`."""
+        self._files(box, files)
+        self._state.forget(box.row.id, uids)
+        self._state.put(f"announced-there:{box.row.id}", None)
+        self._report.deleted_remote += len(uids)
+        self._home.barrier.directories(())
+        self._home.commit()
 
     def _to_trash(self, box: Box, uids: Sequence[Uid], trash: MailboxName) -> dict[Uid, bool]:
         """Moves messages to the trash: what is there now, and whether it is gone from where it was."""
@@ -557,13 +573,8 @@ class Push:
             copied = imap_store.move(self._session, box.name, box.uidvalidity, uids, trash)
         self._run.again = True
         self._deletions.hold(box, copied.left, copied.reason or "")
-        there = {uid: uid not in copied.left for uid in uids}
-        for uid in copied.left:
-            if copied.uids and uid not in copied.uids:
-                del there[uid]  # neither moved nor copied
-            else:
-                self._deletions.original_stays(box, uid)
-        return there
+        # What is told as neither moved nor copied is not there.
+        return {uid: uid not in copied.left for uid in uids if uid not in copied.left or not copied.uids or uid in copied.uids}
 
     def _files(self, box: Box, uids: Iterable[Uid]) -> None:
         for pair in self._state.pairs_of(box.row.id, uids).values():

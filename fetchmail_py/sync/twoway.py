@@ -291,6 +291,7 @@ class TwoWayRun(TwoWayPlaces):
             trusted=self.home.trusted,
             witness=not box.another_folder,
             expunge=self.account.expunge,
+            unpaired=self.account.expunge and bool(state.known_messages(row.id, unpaired=True)),
         )
         delta.read_only = row.read_only
         back = [pair for pair in delta.removed if (box.name, pair.uid) in self._coming_back]

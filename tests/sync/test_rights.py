@@ -10,7 +10,7 @@ import pytest
 from fetchmail_py.errors import ExitStatus
 from fetchmail_py.report import Report
 from tests.servers.imap import ALL, BARE, ImapServer
-from tests.sync.test_twoway import ARCHIVE, a_file, assert_equal, done, filled, flag
+from tests.sync.test_twoway import ARCHIVE, a_file, add_file, assert_equal, done, filled, flag
 from tests.sync.world import World, world
 
 CHANGING = ("UID STORE", "UID EXPUNGE", "EXPUNGE", "UID MOVE", "UID COPY", "APPEND")
@@ -192,3 +192,203 @@ def test_gone_meanwhile_is_nothing_to_set_aside(account: World) -> None:
     account.sync()
     allow(account, None)
     assert_equal(account)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_move_that_is_refused_is_a_copy(tmp_path: Path, count: int) -> None:
+    server = ImapServer(filled(), capabilities=ALL)
+    with world(tmp_path, server.store, server, mode="disconnected") as found:
+        found.sync()
+        allow(found, "lrswip")
+        server.options.says_no = True
+        for path in list(found.files().values())[:count]:
+            path.rename(found.maildir / ARCHIVE / "cur" / path.name.partition(":")[0])
+        report = found.run()
+        assert (report.deferred, report.uploaded, report.moved_remote) == (count, count, 0)
+        assert len(report.notices) == 1
+        assert run(found).deferred == count
+        assert len(found.store.contents(ARCHIVE)) == len(found.files(ARCHIVE)) == 5 + count
+        allow(found, None)
+        assert done(found.sync()) == {"deleted_remote": count}
+        assert_equal(found)
+
+
+def marked_by_another(found: World) -> int:
+    """The UID of a message that another client has marked, and that is not to be deleted."""
+    uid = found.store.append(b"Subject: theirs\r\nMessage-ID: <theirs@x>\r\n\r\n", flags=["\\Deleted"])
+    found.sync()
+    found.server.log.clear()
+    return uid
+
+
+class TestOthersMarks:
+    """Without UIDPLUS an EXPUNGE would take them too."""
+
+    @pytest.fixture
+    def account(self, tmp_path: Path) -> Iterator[World]:
+        server = ImapServer(filled(), capabilities=BARE)
+        with world(tmp_path, server.store, server, mode="disconnected") as found:
+            found.sync()
+            yield found
+
+    def test_deleted_here(self, account: World) -> None:
+        theirs = marked_by_another(account)
+        a_file(account).unlink()
+        report = run(account)
+        assert [line.partition(" +")[0][:9] for line in changed(account)] == ["UID STORE"]
+        assert (report.deferred, len(report.notices)) == (1, 1)
+        assert f"UID {theirs} is marked" in report.notices[0]
+        for _ in range(2):
+            assert run(account).deferred == 1
+            assert changed(account) == []
+        account.store.set_flags(theirs, [])
+        assert done(account.sync()) == {"flags_pulled": 1, "deleted_remote": 1}
+        assert_equal(account)
+        assert theirs in account.store.contents()
+
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_moved_here(self, account: World, count: int) -> None:
+        theirs = marked_by_another(account)
+        for path in list(account.files().values())[:count]:
+            path.rename(account.maildir / ARCHIVE / "cur" / path.name.partition(":")[0])
+        report = account.run()
+        assert report.exit_status is ExitStatus.PARTIAL
+        assert (report.deferred, len(report.notices)) == (count, 1)
+        for _ in range(2):
+            account.run()
+        assert run(account).deferred == count
+        assert len(account.store.contents(ARCHIVE)) == len(account.files(ARCHIVE)) == 5 + count
+        account.store.expunge([theirs])
+        account.sync()
+        assert_equal(account)
+        assert each_once(account)
+        assert len(account.store.contents()) == 8 - count
+
+    def test_trash(self, account: World) -> None:
+        account.settings(trash="Trash")
+        theirs = marked_by_another(account)
+        a_file(account).unlink()
+        for _ in range(3):
+            assert account.run().deferred == 1
+        assert len(account.store.contents("Trash")) == len(account.files("Trash")) == 1
+        account.store.set_flags(theirs, [])
+        account.sync()
+        assert_equal(account)
+        assert each_once(account)
+        assert len(account.store.contents("Trash")) == 1
+
+    @pytest.mark.parametrize("trash", [None, "Trash"])
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_our_own_marks_are_none(self, account: World, trash: str | None, count: int) -> None:
+        """Removed, marked here, marked there, never here, and moved: all in one run."""
+        account.settings(expunge=True, trash=trash)
+        files = sorted(account.files().values())
+        for path in files[:count]:
+            path.unlink()
+        flag(files[2], "ST")
+        files[3].rename(account.maildir / ARCHIVE / "cur" / files[3].name.partition(":")[0])
+        uid = next(uid for uid, data in account.store.contents().items() if data == files[4].read_bytes().replace(b"\n", b"\r\n"))
+        account.store.set_flags(uid, ["\\Deleted"])
+        account.store.append(b"Subject: marked, and never here\r\n\r\nx\r\n", flags=["\\Deleted"])
+        report = account.sync()
+        assert report.notices == []
+        assert len(account.store.contents()) == len(account.files()) == 8 - count - 3
+        assert_equal(account)
+        assert each_once(account)
+        if trash is not None:
+            assert len(account.store.contents(trash)) == count + 3
+
+
+class TestMarkedAndNeverThere:
+    """What is marked where marks mean deletion does not go up to be expunged."""
+
+    DATA = b"Subject: never sent\nMessage-ID: <never@here>\n\nx\n"
+
+    def test_it_goes(self, account: World) -> None:
+        account.settings(expunge=True)
+        path = add_file(account, self.DATA, "cur/1700000001.x.host:2,ST")
+        assert done(account.sync()) == {"deleted_local": 1}
+        assert not path.exists()
+        assert changed(account) == []
+        assert_equal(account)
+
+    def test_marked_after_it_could_not_go_up(self, account: World) -> None:
+        account.server.options.refuse_append = b"never sent"  # type: ignore[attr-defined]
+        account.settings(expunge=True)
+        path = add_file(account, self.DATA)
+        assert account.run().deferred == 1
+        flag(path, "ST")
+        account.server.log.clear()
+        assert done(account.run()) == {"deleted_local": 1}
+        assert changed(account) == []
+        assert_equal(account)
+
+    def test_with_a_trash_it_lands_there(self, account: World) -> None:
+        account.settings(expunge=True, trash="Trash")
+        add_file(account, self.DATA, "cur/1700000001.x.host:2,ST")
+        account.sync()
+        account.sync()  # it is seen to be marked there once it is there
+        assert_equal(account)
+        assert len(account.store.contents("Trash")) == 1
+        assert len(account.store.contents()) == 8
+
+    def test_where_the_mark_only_travels(self, account: World) -> None:
+        add_file(account, self.DATA, "cur/1700000001.x.host:2,ST")
+        assert done(account.sync()) == {"uploaded": 1}
+        assert_equal(account)
+
+    def test_many_ask_first(self, account: World) -> None:
+        account.settings(expunge=True)
+        account.store.create("Drafts")
+        account.sync()
+        for number in range(3):
+            add_file(account, self.DATA + b"%d" % number, f"cur/170000000{number}.x.host:2,ST", "Drafts")
+        report = account.run()
+        assert report.exit_status is ExitStatus.SAFETY
+        assert [stop.detail for stop in report.stops] == ["3 of 3 messages are marked \\Deleted; none of them was deleted here"]
+        assert len(account.files("Drafts")) == 3
+        assert account.sync(allow_mass_delete=True).deleted_local == 3
+
+    def test_deleted_there_and_marked_here(self, account: World) -> None:
+        """Flagged too, which without the mark would bring it back there."""
+        account.settings(expunge=True)
+        path = a_file(account)
+        data = path.read_bytes().replace(b"\n", b"\r\n")
+        flag(path, "FST")
+        account.store.expunge([uid for uid, found in account.store.contents().items() if found == data])
+        account.server.log.clear()
+        assert done(account.sync()) == {"deleted_local": 1}
+        assert changed(account) == []
+        assert_equal(account)
+
+
+class TestWhatTheGuardSays:
+    def texts(self, found: World) -> set[str]:
+        report = found.run()
+        assert report.exit_status is ExitStatus.SAFETY
+        return {stop.detail for stop in report.stops}
+
+    def test_marked(self, account: World) -> None:
+        account.settings(expunge=True)
+        for path in account.files().values():
+            flag(path, "ST")
+        assert self.texts(account) == {
+            "8 of 8 messages are marked \\Deleted; none of them was deleted here",
+            "8 of 8 messages are marked \\Deleted; none of them was deleted at the server",
+        }
+
+    def test_both(self, account: World) -> None:
+        account.settings(expunge=True)
+        for path in list(account.files().values())[:5]:
+            flag(path, "ST")
+        for path in account.files().values():
+            if not path.name.endswith("T"):
+                path.unlink()
+        assert self.texts(account) == {
+            "8 of 8 messages were deleted here or are marked \\Deleted (5); none of them was deleted at the server"
+        }
+
+    def test_deleted(self, account: World) -> None:
+        for path in account.files().values():
+            path.unlink()
+        assert self.texts(account) == {"8 of 8 messages were deleted here; none of them was deleted at the server"}
