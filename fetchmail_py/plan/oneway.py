@@ -125,8 +125,10 @@ def _compare_local(
         if flags is None:
             if uid < 0 or (pair.stage == Stage.KEPT and uid not in changed):
                 delta.lost.append(pair)
-            elif pair.stage == Stage.PAIRED and (mode != OFFLINE or uid in delta.stored):
-                # Stored once, but its file is no longer here: the server still has it.
+            elif (pair.stage == Stage.PAIRED and (mode != OFFLINE or uid in delta.stored)) or (
+                pair.stage == Stage.DELETING and mode != OFFLINE
+            ):
+                # Stored once, but its file is no longer here: the server still has it, and nothing deletes it now.
                 new.add(uid)
                 if mode == OFFLINE:
                     delta.stored.remove(uid)

@@ -303,6 +303,8 @@ def move(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: Seq
     if session.capabilities & {"MOVE", "IMAP4REV2"}:
         gone = _Gone()
         copied = _transfer(session, b"UID MOVE ", asked, target, gone)
+        if quirk_gmail_keeps(session):
+            return copied
         left = gone.remaining(session, mailbox, uidvalidity, asked)
         if not left:
             return copied
@@ -316,6 +318,14 @@ def move(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: Seq
         # The copies are made: as a refusal of all, it would make them be made again.
         return copied._replace(left=tuple(uids), reason=refused.detail)
     return copied._replace(left=deleted.left, reason=deleted.reason)
+
+
+def quirk_gmail_keeps(session: ImapSession) -> bool:
+    """Gmail (X-GM-EXT-1) has every message in "All Mail" too, and moves none out of there but to the trash: a MOVE adds a label.
+
+    That the original stays is right, and deleting it would delete the message in all places.
+    """
+    return "X-GM-EXT-1" in session.capabilities
 
 
 def _transfer(session: ImapSession, verb: bytes, uids: UidSet, target: MailboxName, gone: _Gone) -> Copied:
@@ -510,5 +520,6 @@ def my_rights(session: ImapSession, names: Iterable[MailboxName]) -> Mapping[Mai
 
 __all__ = [
     "Appended", "Copied", "Deleted", "FlagStore", "Opened", "Upload", "append", "copy", "create", "date_time", "delete",
-    "has_uidplus", "may_delete", "move", "my_rights", "open_for_changes", "open_to_read", "present", "rename", "store_flags",
+    "has_uidplus", "may_delete", "move", "my_rights", "open_for_changes", "open_to_read", "present",
+    "quirk_gmail_keeps", "rename", "store_flags",
 ]  # fmt: skip

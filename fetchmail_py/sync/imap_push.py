@@ -153,7 +153,7 @@ class Push:
         target.touched = True
         self._home.save_keywords()
         self._home.commit()
-        if not self._confirm(target, arrived):
+        if not self._confirm(target, arrived) or imap_store.quirk_gmail_keeps(self._session):
             box.unfinished = True  # perhaps they are where they were
 
     def _copied_over(self, box: Box, uid: Uid, target: Box, new: Uid | None, key: MessageKey, flags: Flags) -> None:

@@ -154,6 +154,17 @@ class TestWithoutTheRight:
         assert_equal(account)
         assert (len(account.files()), len(account.files(ARCHIVE))) == (8, 5)
 
+    def test_moved_here_and_another_mode(self, account: World, rights: str) -> None:
+        path = a_file(account)
+        allow(account, rights)
+        path.rename(account.maildir / ARCHIVE / "cur" / path.name.partition(":")[0])
+        assert account.run().deferred == 1
+        account.settings(mode="mirror")
+        assert done(account.sync()) == {"downloaded": 1}
+        account.assert_same()
+        account.assert_same(ARCHIVE)
+        assert done(account.sync()) == {}
+
     def test_offline(self, account: World, rights: str) -> None:
         account.settings(mode="offline")
         allow(account, rights)
@@ -392,3 +403,20 @@ class TestWhatTheGuardSays:
         for path in account.files().values():
             path.unlink()
         assert self.texts(account) == {"8 of 8 messages were deleted here; none of them was deleted at the server"}
+
+
+def test_what_gmail_keeps_is_not_deleted(tmp_path: Path) -> None:
+    """Whatever is moved out of "All Mail" stays there: deleting it would take it from everywhere."""
+    server = ImapServer(filled(), capabilities=ALL | {"X-GM-EXT-1"})
+    with world(tmp_path, server.store, server, mode="disconnected") as found:
+        found.sync()
+        allow(found, "lrswip")
+        path = a_file(found)
+        path.rename(found.maildir / ARCHIVE / "cur" / path.name.partition(":")[0])
+        assert done(found.sync()) == {"moved_remote": 1}
+        found.server.log.clear()
+        assert done(found.sync()) == {"downloaded": 1}
+        assert changed(found) == []
+        allow(found, None)
+        assert_equal(found)
+        assert (len(found.files()), len(found.files(ARCHIVE))) == (8, 6)
