@@ -123,6 +123,26 @@ class TestMessages:
         sides.sync(uploaded=2)
         sides.settle()
 
+    def test_names_exchanged_here(self, sides: Sides) -> None:
+        sides.start()
+        validities = sides.uidvalidity("Work"), sides.uidvalidity("Archive/2024")
+        for old, new in (("Work", "aside"), ("Archive/2024", "Work"), ("aside", "Archive/2024")):
+            (sides.root / old).rename(sides.root / new)
+        report = sides.sync(moved_remote=2)
+        assert report["error"] is None
+        assert (sides.uidvalidity("Archive/2024"), sides.uidvalidity("Work")) == validities
+        assert not [name for name in sides.there() if "fetchmail-py" in name]
+        sides.settle()
+
+    def test_names_exchanged_there(self, sides: Sides) -> None:
+        sides.start()
+        before = keyed(sides.root / "Work"), keyed(sides.root / "Archive/2024")
+        for old, new in (("Work", "aside"), ("Archive/2024", "Work"), ("aside", "Archive/2024")):
+            sides.tell("rename", old, new)
+        sides.sync(moved_local=2)
+        assert (keyed(sides.root / "Archive/2024"), keyed(sides.root / "Work")) == before
+        sides.settle()
+
     def test_deleted_here(self, sides: Sides) -> None:
         sides.start()
         sides.path("INBOX", 1).unlink()

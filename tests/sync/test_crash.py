@@ -45,7 +45,7 @@ class Scenario:
     def __init__(self, found: World, template: Path) -> None:
         self.world = found
         self.template = template
-        others = ("Old", "Renamed", "Made", "A", "A/Sub", "B", "B/Sub", "C", f"{BOXES[1]}/C")
+        others = ("Old", "Renamed", "Made", "A", "A/Sub", "B", "B/Sub", "C", f"{BOXES[1]}/C", ".", ".Archive.2026")
         self.boxes = (*BOXES, *others) if isinstance(found.server, ImapServer) else ("INBOX",)
 
     def save(self) -> None:
@@ -210,12 +210,19 @@ def names_exchanged_here(found: World) -> None:
         (found.maildir / old).rename(found.maildir / new)
 
 
+def another_layout(found: World) -> None:
+    """Everything is here, and is to lie in another way."""
+    found.settings(mode="mirror")
+    found.sync()
+    found.settings(layout="maildir++")
+
+
 def download_and_delete(found: World) -> None:
     """POP3 as it is by default."""
     found.settings(keep=0.0)
 
 
-IMAP = [first_backup, mirror_of_changes, new_uidvalidity, renamed_mailbox, offline]
+IMAP = [first_backup, mirror_of_changes, new_uidvalidity, renamed_mailbox, another_layout, offline]
 
 
 @pytest.mark.timeout(300)
