@@ -53,8 +53,8 @@ def begin(state: StateDb, following: Sequence[Following]) -> None:
 
 def finish(state: StateDb, root: str, barrier: Barrier) -> None:
     """Brings the directories to their new places, from wherever a run that was cut has left them."""
-    before = {row.id: state.get(f"renaming:{row.id}") for row in state.mailboxes().values()}
-    moves = [(row, f"{root}/{old}") for row in state.mailboxes().values() if (old := before[row.id]) is not None]
+    rows = state.mailboxes().values()
+    moves = [(row, f"{root}/{old}") for row in rows if (old := state.get(f"renaming:{row.id}")) is not None]
     if not moves:
         return
     new_places = {f"{root}/{row.path}" for row, _ in moves}

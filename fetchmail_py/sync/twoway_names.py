@@ -24,6 +24,8 @@ from fetchmail_py.sync.imap import ImapRun
 from fetchmail_py.sync.renaming import Following, record
 from fetchmail_py.wire.utf7 import printable
 
+_OPEN = "names-to-give"
+"""There are mailboxes with a fact `wanted:ID`, what each is to be called, and `was:ID`, what it was."""
 _STEP = "renaming-there"
 """The RENAME under way: [old, new, delimiter]."""
 
@@ -44,6 +46,7 @@ class TwoWayNames(ImapRun):
             if self.home.state.get(f"was:{row.id}") is None:
                 self.home.state.put(f"was:{row.id}", row.name)
             self.home.state.put(f"wanted:{row.id}", name)
+        self.home.state.put(_OPEN, "1")
         record(self.home.state, [Following(row, row.name, row.delimiter, path) for row, path, _ in moved])
         self.home.commit()
         self.home.forget_keywords(row.id for row, *_ in moved)
@@ -94,12 +97,16 @@ class TwoWayNames(ImapRun):
 
     def names(self, session: ImapSession, listed: list[RemoteMailbox], first: list[Action]) -> list[RemoteMailbox]:
         """Renames mailboxes until each is called as its folder; returns what is listed then."""
+        if self.home.state.get(_OPEN) is None:
+            return listed
         delimiter = delimiter_of(listed)
         failed: set[tuple[MailboxName, MailboxName]] = set()
         while True:
             rows = self.home.state.mailboxes()
             wanted = {row.name: name for row in rows.values() if (name := self._wanted(row)) is not None}
             if not wanted:
+                self.home.state.put(_OPEN, None)
+                self.home.commit()
                 return listed
             if self.options.dry_run:
                 first += [RenameRemoteMailbox(old, new) for old, new in wanted.items() if old != new]

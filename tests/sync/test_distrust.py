@@ -137,8 +137,10 @@ class TestUploads:
         account.run()
         account.sync()
         everything = [m.data for box in account.store.mailboxes.values() for m in box.messages]
-        assert data.replace(b"\n", b"\r\n") in everything
-        assert data in [path.read_bytes() for path in account.files("Archive").values()]
+        assert everything.count(data.replace(b"\n", b"\r\n")) == 1
+        files = [path for name in account.store.mailboxes for path in account.files(name).values()]
+        assert [path.read_bytes() for path in files].count(data) == 1
+        assert_equal(account)
 
 
 def new_validity(found: World) -> None:
