@@ -208,7 +208,7 @@ class TestExpunge:
             # The flags at the base, here and there, or x where it is gone.
             "- T - expunged", "- - T expunged", "- T T expunged", "T T T expunged", "S SFT S expunged", "F T SF expunged",
             "- F T expunged", "T - T changes", "T T - changes", "- S F changes", "S S S nothing",
-            "- x T removed", "T x T removed", "- T x gone", "T T x gone", "T x x lost",
+            "- x T removed", "T x T removed", "- T x gone", "T T x gone", "- FT x gone", "- F x raised", "T x x lost",
         ],
     )  # fmt: skip
     def test_marked_messages_go_on_both_sides(self, row: str) -> None:
@@ -232,6 +232,10 @@ class TestExpunge:
         assert needs(compare(INBOX, remote, {}, local(), known=0, expunge=True)) == {"new": [8], "doomed": [7, 9]}
         assert needs(compare(INBOX, remote, {}, local(), known=0)) == {"new": [9, 8, 7]}
         assert needs(compare(INBOX, remote, {}, local(), known=0, expunge=True, trusted=False)) == {"new": [9, 8, 7]}
+
+    def test_it_may_be_one_that_is_here(self) -> None:
+        found = compare(INBOX, server({9: T}), {}, local(), known=0, expunge=True, unpaired=True)
+        assert needs(found) == {"new": [9]}
 
 
 class TestStages:
@@ -544,6 +548,26 @@ class TestDeletions:
         left = tuple(pair.uid for pair in gone[moving:])
         assert found.stops == ((Stop(INBOX, 21, 40, left),) if asks else ())
         assert deleted(found, INBOX, at_server=False) == ([] if asks else list(left))
+
+    def test_what_a_move_left_over_is_no_deletion(self) -> None:
+        """It is in another place, so nobody is asked, and the trash needs no copy."""
+        left_over = [paired(uid, stage=Stage.DELETING) for uid in (4, 5, 6)]
+        uids = tuple(pair.uid for pair in left_over)
+        assert plan_account([delta(known=3, removed=left_over)]) == Plan((DeleteAtServer(INBOX, uids),))
+        found = plan_account([delta(removed=[*left_over, paired(1)])], trash=TRASH)
+        assert typed(found.actions) == typed((DeleteAtServer(INBOX, uids), TrashAtServer(INBOX, (Uid(1),), TRASH)))
+        found = plan_account([delta(removed=[*left_over, paired(1)])])
+        assert typed(found.actions) == typed((DeleteAtServer(INBOX, (Uid(1), *uids)),))
+
+    def test_marked_here_and_never_sent(self) -> None:
+        """Counted with the rest of what would go here, among all that is here."""
+        unsent = waiting(-1, -2, -3)
+        assert plan_account([delta(known=1, unsent=unsent)]).actions == tuple(
+            DeleteLocal(INBOX, entry.uid, entry.key) for entry in unsent
+        )
+        (stop,) = plan_account([delta(known=1, unsent=unsent, gone=some(1))]).stops
+        assert stop == Stop(INBOX, 4, 4, (*sorted(entry.uid for entry in unsent), Uid(1)), marked=3)
+        assert not plan_account([delta(known=0, unsent=unsent, unpaired=waiting(-4))]).stops
 
     def test_to_the_trash_and_from_it(self) -> None:
         fields: dict[str, Any] = {"removed": some(2), "doomed": [1], "expunged": some(3)}
