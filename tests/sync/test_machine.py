@@ -183,6 +183,15 @@ class Machine(RuleBasedStateMachine):
     def run_killed_at_an_effect(self, at: int) -> None:
         assert self.crash(at, self.world) in {"crashed", "ended"}
 
+    @rule(box=BOX, rights=st.sampled_from(["lrswip", "lrswipt", "lrswipe"]), at=st.integers(1, 160), again=st.booleans())
+    def run_without_the_right_to_delete(self, box: str, rights: str, at: int, again: bool) -> None:
+        self.server.options.rights = {box: rights}
+        self.run_killed_at_an_effect(at)
+        if again:
+            report = self.world.run()
+            assert report.failure is None, report.failure
+        self.server.options.rights = {}
+
     @rule()
     def run(self) -> None:
         self.world.sync()
