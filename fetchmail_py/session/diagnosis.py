@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fetchmail_py.errors import CertificateError, ConnectionLost, TlsError, WrongService
-
-if TYPE_CHECKING:
-    from fetchmail_py.session.transport import Endpoint
+from fetchmail_py.session.endpoint import Endpoint
 
 _EXPIRED: Final = {10}
 _NOT_YET: Final = {9}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from fetchmail_py.session.transport import Endpoint, Transport
+from fetchmail_py.session.endpoint import Endpoint
+from fetchmail_py.session.transport import Transport
 
 
 class EarlyConnection:

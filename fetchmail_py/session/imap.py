@@ -21,9 +21,10 @@ from fetchmail_py.errors import (
     cut,
 )
 from fetchmail_py.model import MailboxName
+from fetchmail_py.session.endpoint import Endpoint
 from fetchmail_py.session.login import LOGIN_COMMAND, Login, choose, credentials, start
 from fetchmail_py.session.redactor import Redactor
-from fetchmail_py.session.transport import Endpoint, Transport
+from fetchmail_py.session.transport import Transport
 from fetchmail_py.wire import imap_command
 from fetchmail_py.wire.imap_response import (
     BodyChunk,

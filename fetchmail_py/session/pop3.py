@@ -25,11 +25,12 @@ from fetchmail_py.errors import (
     cut,
 )
 from fetchmail_py.model import Delivered, MaildropEntry
+from fetchmail_py.session.endpoint import Endpoint
 from fetchmail_py.session.login import APOP, USER, Login, choose, credentials, start
 from fetchmail_py.session.pop3_window import WINDOW, Fence, Window
 from fetchmail_py.session.redactor import Redactor
 from fetchmail_py.session.sink import MessageSink
-from fetchmail_py.session.transport import Endpoint, Transport
+from fetchmail_py.session.transport import Transport
 from fetchmail_py.wire import pop3, sasl
 from fetchmail_py.wire.pop3 import Capabilities, Reply, ReplyDecoder
 

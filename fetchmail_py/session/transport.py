@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 import zlib
-from typing import Final, NamedTuple
+from typing import Final
 
 from fetchmail_py.errors import (
     CertificateError,
@@ -23,6 +23,7 @@ from fetchmail_py.errors import (
     ServerUnreachable,
     TlsError,
 )
+from fetchmail_py.session.endpoint import Endpoint
 from fetchmail_py.session.trust import context_for
 
 RECEIVE: Final = 256 * 1024
@@ -32,25 +33,6 @@ RECORD: Final = 16 * 1024
 INFLATE: Final = 1024 * 1024
 """Octets inflated at a time, however much a few compressed ones would give."""
 KEEPALIVE_IDLE: Final = 60
-
-
-class Endpoint(NamedTuple):
-    """A server and how to speak to it privately."""
-
-    host: str
-    port: int
-    tls: str = "implicit"
-    """"implicit", "starttls" (STLS in POP3), or "none"."""
-    timeout: float = 60.0
-    """Seconds without an octet after which the server counts as lost; also the limit for connecting."""
-    ca_file: str | None = None
-    """Trust the certificates in this PEM file too."""
-    fingerprint: bytes | None = None
-    """SHA-256 of the DER certificate: accept exactly this one, whoever signed it."""
-    client_cert: str | None = None
-    client_key: str | None = None
-    cleartext: bool = False
-    """A secret may be shown to a connection that is not encrypted and leaves this machine (`allow_cleartext`)."""
 
 
 class Transport:

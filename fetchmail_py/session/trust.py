@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from typing import TYPE_CHECKING
 
 from fetchmail_py.errors import ConfigError
-
-if TYPE_CHECKING:
-    from fetchmail_py.session.transport import Endpoint
+from fetchmail_py.session.endpoint import Endpoint
 
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
 _BEGIN = b"-----BEGIN "

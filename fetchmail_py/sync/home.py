@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from fetchmail_py.config import Account
 from fetchmail_py.model import FLAG_TO_LETTER, LETTER_TO_FLAG, NO_FLAGS, Flags, LineEnds, MessageKey, Stage
-from fetchmail_py.session.transport import Endpoint
+from fetchmail_py.session.endpoint import Endpoint
 from fetchmail_py.store import memory
 from fetchmail_py.store.durable import Barrier, make_directories
 from fetchmail_py.store.keywords import KeywordTable

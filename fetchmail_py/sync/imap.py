@@ -33,10 +33,11 @@ from fetchmail_py.plan.matching import LocalCandidate, RemoteCandidate, match
 from fetchmail_py.plan.push import Upload
 from fetchmail_py.report import Alert, Event, Report
 from fetchmail_py.session import imap_look
+from fetchmail_py.session.endpoint import Endpoint
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import Identified, identify
 from fetchmail_py.session.login import Login
-from fetchmail_py.session.transport import Endpoint, Transport
+from fetchmail_py.session.transport import Transport
 from fetchmail_py.store.maildir import Signature
 from fetchmail_py.store.state import KnownMessage, MailboxRow
 from fetchmail_py.sync import rebuild

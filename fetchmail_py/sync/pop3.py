@@ -19,9 +19,10 @@ from fetchmail_py.model import NO_FLAGS, Delivered, MaildropEntry, MessageKey, S
 from fetchmail_py.plan import guard
 from fetchmail_py.plan.maildrop import MAX_UIDL, Clock, MaildropPlan, plan_maildrop, recognise
 from fetchmail_py.report import Event, Report
+from fetchmail_py.session.endpoint import Endpoint
 from fetchmail_py.session.login import Login
 from fetchmail_py.session.pop3 import Capabilities, NotRetrieved, Pop3Session, Retrieved
-from fetchmail_py.session.transport import Endpoint, Transport
+from fetchmail_py.session.transport import Transport
 from fetchmail_py.store import content
 from fetchmail_py.store.maildir import PublishError
 from fetchmail_py.sync.arrivals import Arrivals, MaildirSink

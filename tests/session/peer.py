@@ -31,7 +31,7 @@ from typing import Final, NamedTuple, Self, TypeAlias
 
 import trustme
 
-from fetchmail_py.session.transport import Endpoint
+from fetchmail_py.session.endpoint import Endpoint
 
 PATIENCE: Final = 20.0
 """Seconds after which a peer gives up waiting; only a failing test waits."""

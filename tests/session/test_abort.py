@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fetchmail_py.errors import ConnectionLost
-from fetchmail_py.session.transport import Endpoint, Transport
+from fetchmail_py.session.endpoint import Endpoint
+from fetchmail_py.session.transport import Transport
 from tests.servers.base import Connection, Server, Tls
 
 LETTERS = b"only these letters\r\n" * 100

@@ -22,10 +22,10 @@ from fetchmail_py.errors import (
     TlsError,
     WrongService,
 )
+from fetchmail_py.session.endpoint import Endpoint
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.login import Login
 from fetchmail_py.session.pop3 import Pop3Session
-from fetchmail_py.session.transport import Endpoint
 from tests.servers.base import Tls
 from tests.servers.imap import ImapServer
 from tests.servers.mailbox import Store

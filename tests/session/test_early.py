@@ -8,7 +8,7 @@ import pytest
 
 from fetchmail_py.errors import ServerUnreachable
 from fetchmail_py.session.early import EarlyConnection
-from fetchmail_py.session.transport import Endpoint
+from fetchmail_py.session.endpoint import Endpoint
 from tests.session.peer import CUT, Peer
 
 

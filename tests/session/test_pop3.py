@@ -28,10 +28,11 @@ from fetchmail_py.errors import (
 )
 from fetchmail_py.model import Delivered, MaildropEntry, MessageKey
 from fetchmail_py.session import pop3
+from fetchmail_py.session.endpoint import Endpoint
 from fetchmail_py.session.login import Login, NotOffered
 from fetchmail_py.session.pop3 import Capabilities, NotRetrieved, Pop3Session, Retrieved
 from fetchmail_py.session.pop3_window import FENCE_EVERY, WINDOW
-from fetchmail_py.session.transport import Endpoint, Transport
+from fetchmail_py.session.transport import Transport
 from tests.session.peer import CUT, RESET, START_TLS, Authority, Event, Peer, authority
 
 PASSWORD = "correct horse"

@@ -25,7 +25,8 @@ from fetchmail_py.errors import (
     TlsError,
 )
 from fetchmail_py.session import transport as module
-from fetchmail_py.session.transport import Endpoint, Transport
+from fetchmail_py.session.endpoint import Endpoint
+from fetchmail_py.session.transport import Transport
 from tests.session.peer import CUT, RESET, START_TLS, Authority, Event, Octets, Peer, Step, authority
 
 HELLO = b"* OK hello\r\n"

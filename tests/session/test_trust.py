@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from fetchmail_py.session.transport import Endpoint
+from fetchmail_py.session.endpoint import Endpoint
 from fetchmail_py.session.trust import context_for
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the hashed names")
