@@ -7,11 +7,10 @@ Looking comes first, for all mailboxes, in a few pipelined exchanges; then one p
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
-from fetchmail_py.errors import FetchmailError, ProtocolError, SafetyStop, ServerBusy, ServerRefused
+from fetchmail_py.errors import ProtocolError, SafetyStop, ServerRefused
 from fetchmail_py.identity import NO_IDENTITY, identity
 from fetchmail_py.model import (
     NO_FLAGS,
@@ -31,20 +30,15 @@ from fetchmail_py.plan import guard, oneway, snapshot
 from fetchmail_py.plan.actions import Action, CreateMailbox, Download, Recognise, RenameMailbox
 from fetchmail_py.plan.matching import LocalCandidate, RemoteCandidate, match
 from fetchmail_py.plan.push import Upload
-from fetchmail_py.report import Alert, Event, Report
 from fetchmail_py.session import imap_look
-from fetchmail_py.session.endpoint import Endpoint
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import Identified, identify
-from fetchmail_py.session.login import Login
-from fetchmail_py.session.transport import Transport
 from fetchmail_py.store.maildir import Signature
 from fetchmail_py.store.state import KnownMessage, MailboxRow
 from fetchmail_py.sync import rebuild
-from fetchmail_py.sync.home import Home, endpoint_of
 from fetchmail_py.sync.imap_boxes import PULL_ONLY, Box, Renamed, check_same_account, choose, place, renamed_there
 from fetchmail_py.sync.imap_execute import Execution
-from fetchmail_py.sync.options import Options, StopFlag
+from fetchmail_py.sync.imap_work import ImapAccount
 from fetchmail_py.sync.renaming import Following, can_follow, record
 from fetchmail_py.wire.utf7 import printable
 
@@ -54,51 +48,14 @@ MOVES_AMONG = 10
 """A gone message is looked for among new ones only while these are at most so many times as many (and 1,000 in any case)."""
 
 EXEMPT = {"\\trash", "\\junk"}
-_MEANWHILE = {"EXPUNGEISSUED", "NONEXISTENT", "TRYCREATE"}
-"""Refusals that tell of another client at work (RFC 5530)."""
 _MAY_MOVE = {Stage.PAIRED, Stage.SENT}
 INBOX = MailboxName("INBOX")
 AHEAD_FROM = 0.020
 """Seconds of round trip from which a look at INBOX goes with the first question, and what follows is compressed."""
 
 
-class ImapRun:
+class ImapRun(ImapAccount):
     """One run of one IMAP account."""
-
-    def __init__(
-        self,
-        home: Home,
-        secret: Callable[[], str],
-        options: Options,
-        report: Report,
-        on_event: Callable[[Event], None],
-        note: Callable[[str], None],
-        stop: StopFlag,
-        connect: Callable[[Endpoint], Transport] = Transport.connect,
-    ) -> None:
-        self.home = home
-        self.account = home.account
-        self.login = Login(self.account.user, self.account.auth, secret, home.state.get("mechanism") or "")
-        self.endpoint = endpoint_of(self.account)
-        self.options = options
-        self.report = report
-        self.on_event = on_event
-        self.note = note
-        self.stop = stop
-        self._connect = connect
-        self._retry: dict[int, list[Uid]] = defaultdict(list)
-        """UIDs set aside by earlier runs, by mailbox."""
-        self.aside: set[tuple[int, str]] = set()
-        """All that was set aside by earlier runs: mailbox, and what names the message."""
-        self.sent: set[tuple[int, MessageKey]] = set()
-        """What this run has sent to a server that does not tell UIDs: a later look must show it, in this run or the next."""
-        self.renumbered_again: set[MailboxName] = set()
-        """Mailboxes whose UIDVALIDITY has changed while this run was at work on them."""
-        self.again = False
-        """What was done is not yet seen on both sides: another look, another plan."""
-        self.rounds_left = 0
-        self.once: set[tuple[str, int, int]] = set()
-        """What this run has done, told or begun to wait for, and does not do twice: what it is, mailbox, UID."""
 
     def run(self) -> None:
         """Does it. Raises FetchmailError for what stops the account; what stops one mailbox ends up in the report."""
@@ -120,12 +77,12 @@ class ImapRun:
     def _round(self, session: ImapSession) -> None:
         """One look at both sides, one plan, carried out."""
         self.report.stops.clear()  # each round finds them again
-        self._retry.clear()
+        self.retry.clear()
         self.aside.clear()
         for deferred in self.home.state.deferred():
             self.aside.add((deferred.mailbox, deferred.ident))
             if deferred.ident.isdigit():
-                self._retry[deferred.mailbox].append(Uid(int(deferred.ident)))
+                self.retry[deferred.mailbox].append(Uid(int(deferred.ident)))
         ahead = self._ahead(session)
         listed, seen = imap_look.survey(session, ahead, compress=ahead is not None and self.account.compress is None)
         self._check_listed(listed)
@@ -180,32 +137,6 @@ class ImapRun:
         """What was done to mailboxes here and is to be done at the server; nothing in the one-way modes."""
         del session, listed, boxes
         return []
-
-    def connect(self) -> ImapSession:
-        """A logged-in session."""
-        return ImapSession.open(
-            self.endpoint,
-            self.login,
-            compress=self.account.compress is True,
-            on_alert=lambda text: self.on_event(Alert(self.account.name, text)),
-            connect=self._connect,
-        )
-
-    def fail(self, box: Box, error: FetchmailError) -> None:
-        """A mailbox that could not be dealt with: the others go on, the account has failed.
-
-        What somebody else has removed or renamed meanwhile is no failure before the last look has met it too.
-        """
-        if isinstance(error, ServerRefused) and error.code in _MEANWHILE and box.row.uidvalidity:
-            if self.rounds_left and not self.options.dry_run and not self.options.adopt:
-                box.unfinished = self.again = True
-                return
-            error = ServerBusy(error.command, error.status, error.text, code=error.code)
-        error.mailbox = printable(box.name)
-        box.row.last_error = error.detail
-        box.unfinished = True
-        if self.report.error is None:
-            self.report.error = error
 
     def before_names(self, listed: Sequence[RemoteMailbox]) -> None:
         """What is known of mailboxes, before it is asked which the server has renamed."""
@@ -277,7 +208,7 @@ class ImapRun:
         for box in boxes:
             if box.vanished:
                 continue
-            if box.snapshot is None and box.files is None and box.here is None and not self._retry.get(box.row.id):
+            if box.snapshot is None and box.files is None and box.here is None and not self.retry.get(box.row.id):
                 continue  # nothing new on either side
             if box.files is not None and not box.pairs:
                 box.pairs = state.pairs(box.row.id)
@@ -312,12 +243,12 @@ class ImapRun:
         # What is to be deleted after a download is looked for in full: nothing tells that an old deletion failed.
         everything = self.options.full or not self.home.trusted or self.account.mode == oneway.OFFLINE
         # Nor does it tell that a message that was set aside, and so is not known, has gone.
-        everything = everything or bool(self._retry.get(row.id))
+        everything = everything or bool(self.retry.get(row.id))
         return imap_look.Known(row.name, row.uidvalidity, row.highestmodseq, everything=everything)
 
     def still_there(self, box: Box) -> list[Uid]:
         """The messages set aside earlier that are to be tried again; those that have gone meanwhile are forgotten."""
-        uids = self._retry.get(box.row.id, [])
+        uids = self.retry.get(box.row.id, [])
         if box.look is None or box.snapshot is None or not box.snapshot.complete or box.look.coverage is not Coverage.ALL:
             return uids
         listed = box.look.messages
@@ -329,7 +260,7 @@ class ImapRun:
         row, remote = box.row, box.remote
         if box.vanished:
             return True  # nothing is done about it, whatever the server has
-        if self.options.full or not self.home.trusted or not row.settled or self._retry.get(row.id):
+        if self.options.full or not self.home.trusted or not row.settled or self.retry.get(row.id):
             return False
         same = (remote.uidvalidity, remote.uidnext, remote.messages) == (row.uidvalidity, row.uidnext, row.messages)
         # Without MODSEQ a flag may have changed unseen, unless there is no message that could have one.
@@ -391,7 +322,7 @@ class ImapRun:
             state.renumber(row.id)
             for fact in ("announced", "announced-there"):
                 state.put(f"{fact}:{row.id}", None)
-            state.undefer(row.id, [str(uid) for uid in self._retry.pop(row.id, [])])
+            state.undefer(row.id, [str(uid) for uid in self.retry.pop(row.id, [])])
             row.highestmodseq = 0
             row.signature = None
             box.pairs = {}

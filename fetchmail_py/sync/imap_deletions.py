@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from fetchmail_py.identity import NO_IDENTITY
 from fetchmail_py.model import DELETED, NO_FILE, NO_FLAGS, Delivered, LineEnds, MailboxName, Stage, Uid
@@ -13,10 +12,8 @@ from fetchmail_py.plan import push
 from fetchmail_py.plan.actions import Action, DeleteRemote, messages
 from fetchmail_py.session import imap_store
 from fetchmail_py.sync.imap_boxes import Box
+from fetchmail_py.sync.imap_work import Work
 from fetchmail_py.wire.utf7 import printable
-
-if TYPE_CHECKING:
-    from fetchmail_py.sync.imap_execute import Execution
 
 _ASIDE = "delete:"
 """What names a message that is set aside because it cannot be deleted, before its UID."""
@@ -25,11 +22,11 @@ _ASIDE = "delete:"
 class Deletions:
     """What becomes of one plan's deletions at the server."""
 
-    def __init__(self, execution: Execution, boxes: Iterable[Box]) -> None:
-        self._run = execution.run_of
-        self._state = execution.home.state
-        self._session = execution.session
-        self._boxes = {box.name: box for box in boxes}
+    def __init__(self, work: Work) -> None:
+        self._run = work.run_of
+        self._state = work.state
+        self._session = work.session
+        self._boxes = work.boxes
         self._held: dict[MailboxName, dict[Uid, str]] = defaultdict(dict)
 
     def begin(self, actions: Iterable[Action]) -> None:

@@ -11,11 +11,9 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, ProtocolError, ServerRefused, ServerUnreachable, StoreError
-from fetchmail_py.identity import NO_IDENTITY, identity
-from fetchmail_py.model import NO_FILE, NO_FLAGS, Flags, MailboxName, MessageKey, Pair, Stage, Uid, UidSet, UidValidity
+from fetchmail_py.model import NO_FLAGS, Flags, MailboxName, Stage, Uid, UidValidity
 from fetchmail_py.plan import oneway, twoway
 from fetchmail_py.plan.actions import (
     Action,
@@ -30,16 +28,13 @@ from fetchmail_py.plan.actions import (
 )
 from fetchmail_py.session import imap_look
 from fetchmail_py.session.imap import ImapSession
-from fetchmail_py.session.imap_fetch import Fetched, Fetcher, FetchRequest, MailboxFailed, NotFetched, identify
+from fetchmail_py.session.imap_fetch import Fetched, Fetcher, FetchRequest, MailboxFailed, NotFetched
 from fetchmail_py.store.maildir import LocalFile, PublishError, letters_of
 from fetchmail_py.sync.arrivals import Arrivals, MaildirSink
 from fetchmail_py.sync.imap_boxes import Box
 from fetchmail_py.sync.imap_deletions import Deletions
+from fetchmail_py.sync.imap_work import ImapAccount, Work
 from fetchmail_py.sync.pump import Pump
-from fetchmail_py.wire.utf7 import printable
-
-if TYPE_CHECKING:
-    from fetchmail_py.sync.imap import ImapRun
 
 WINDOW = 256
 """Messages asked for with one FETCH: as many as a batch holds."""
@@ -56,26 +51,18 @@ _ALL_FLAG_LETTERS = "DFPRST"
 Outcome = Fetched | NotFetched | MailboxFailed
 
 
-class Execution:
+class Execution(Work):
     """One plan, carried out once."""
 
-    def __init__(self, run: ImapRun, session: ImapSession, boxes: Sequence[Box], plan: oneway.Plan) -> None:
-        self.run_of = run
-        self.home = run.home
-        self._state = run.home.state
-        self._report = run.report
-        self.session = session
-        self.boxes = {box.name: box for box in boxes}
+    def __init__(self, run: ImapAccount, session: ImapSession, boxes: Sequence[Box], plan: oneway.Plan) -> None:
+        super().__init__(run, session, boxes)
         self._plan = plan
         self._arrivals = Arrivals(run.account.name, run.report, run.on_event)
-        self._files: dict[int, dict[MessageKey, LocalFile]] = {}
         self._sessions: list[ImapSession] = [session]
         self._given_up = False
         self._lock = threading.Lock()
-        self._fetched: set[tuple[MailboxName, Uid]] = set()
-        """What came in during this run, where it is to be deleted at the server afterwards."""
         self._two_way = run.account.mode == twoway.DISCONNECTED
-        self.deletions = Deletions(self, boxes)
+        self._deletions = Deletions(self)
 
     def run(self) -> None:
         """Everything the plan has, then what is now true of each mailbox."""
@@ -87,7 +74,7 @@ class Execution:
             if box.new or box.name in growing:
                 self._create(box)
         self.home.barrier.directories(())
-        self.deletions.begin(self._plan.actions)
+        self._deletions.begin(self._plan.actions)
         try:
             for action in self._of(Recognise):
                 self._recognise(action)
@@ -99,7 +86,7 @@ class Execution:
             if self._two_way:
                 from fetchmail_py.sync.imap_push import Push  # noqa: PLC0415 - the one-way modes push nothing
 
-                push = Push(self)
+                push = Push(self, self._deletions)
                 push.moves(self._plan.actions)
             downloads = list(self._of(Download))
             if downloads:
@@ -115,7 +102,7 @@ class Execution:
                 push.deletions(self._plan.actions)
             for delete in self._of(DeleteRemote):
                 self._delete_at_server(delete)
-            self.deletions.tell()
+            self._deletions.tell()
         finally:
             self._arrivals.close()
         for box in self.boxes.values():
@@ -132,36 +119,30 @@ class Execution:
         if box.look is not None:
             box.row.uidvalidity = box.look.uidvalidity
         box.row.settled = False
-        self._state.save_mailbox(box.row)
+        self.state.save_mailbox(box.row)
 
     # -- what is here already ----------------------------------------------------------------------------------------
 
     def _recognise(self, action: Action) -> None:
         assert isinstance(action, Recognise)
         box = self.boxes[action.mailbox]
-        before = self._state.pairs_of(box.row.id, [action.old_uid])[action.old_uid]
+        before = self.state.pairs_of(box.row.id, [action.old_uid])[action.old_uid]
         self.no_longer_aside(box, before.key, action.uid)
         if self._two_way:
             # What both have: whatever one side has beyond that came later, as far as anybody knows, and goes to the other.
-            self._state.rebind(box.row.id, action.old_uid, box.row.id, action.uid, before.flags & action.flags)
+            self.state.rebind(box.row.id, action.old_uid, box.row.id, action.uid, before.flags & action.flags)
             box.touched = box.touched or before.flags != action.flags  # to be compared again, if this run does not get to it
             return
-        self._state.rebind(box.row.id, action.old_uid, box.row.id, action.uid, action.flags)
+        self.state.rebind(box.row.id, action.old_uid, box.row.id, action.uid, action.flags)
         if before.flags != action.flags:
             self.set_flags(box, before, action.flags)
-
-    def no_longer_aside(self, box: Box, key: MessageKey, uid: Uid) -> None:
-        """A message is on both sides. Nearly always nothing is set aside, and a question for each has its price."""
-        if self.run_of.aside:
-            idents = (f"file:{key}", str(uid))
-            self._state.undefer(box.row.id, [ident for ident in idents if (box.row.id, ident) in self.run_of.aside])
 
     def _move(self, action: Action) -> None:
         """The row goes first, as an arrival in the other mailbox: a cut in between leaves a move to be finished."""
         assert isinstance(action, MoveLocal)
         owner, target = self.boxes[action.mailbox], self.boxes[action.to]
         box = self.boxes[action.found_in or action.mailbox]
-        file = self.find(box, action.key, self._state.pairs_of(owner.row.id, [action.uid]).get(action.uid))
+        file = self.find(box, action.key, self.state.pairs_of(owner.row.id, [action.uid]).get(action.uid))
         if file is None and self._two_way:
             # Moved here too, since we looked: the next look finds out where to.
             for other in (owner, target, box):
@@ -172,68 +153,30 @@ class Execution:
             # Gone or edited here: then it is simply new over there, and what was edited is a new message here.
             target.unfinished = True
             self.run_of.again = True
-            self._state.forget(owner.row.id, [action.uid])
+            self.state.forget(owner.row.id, [action.uid])
             return
         self._create(target)
-        self._state.move(owner.row.id, action.uid, target.row.id, action.to_uid, action.flags)
-        self._state.set_key(target.row.id, action.to_uid, action.key)
+        self.state.move(owner.row.id, action.uid, target.row.id, action.to_uid, action.flags)
+        self.state.set_key(target.row.id, action.to_uid, action.key)
         flags = action.flags if action.here is None else action.here
         letters = letters_of(flags, self.home.keyword_letters(target.row, flags))
         self.home.save_keywords()
         self.home.commit()
         if box is target:
             # It was brought there by hand already.
-            self._report.moved_local += 1
+            self.report.moved_local += 1
         elif box.maildir.move(action.key, file, target.maildir, letters) is None:
-            self._state.forget(target.row.id, [action.to_uid])
+            self.state.forget(target.row.id, [action.to_uid])
             target.unfinished = True
         else:
-            self._report.moved_local += 1
+            self.report.moved_local += 1
         if action.here is not None:
             self.run_of.again = True
         touched = (box.maildir.new, box.maildir.cur, target.maildir.new, target.maildir.cur)
         self.home.barrier.directories(touched)
         box.touched = target.touched = True
-        self._state.arrived()
+        self.state.arrived()
         self.home.commit()
-
-    def find(self, box: Box, key: MessageKey, pair: Pair | None) -> LocalFile | None:
-        """Where a message's file is: as its row suggests, else after one scan of the mailbox for all that are asked for."""
-        if key == NO_FILE:
-            return None
-        if pair is not None and box.files is None and box.row.id not in self._files:
-            letters = letters_of(pair.flags, self.home.keyword_letters(box.row, pair.flags))
-            guesses = [LocalFile("cur", f"{key}:2,{letters}", letters)]
-            if not pair.flags:
-                guesses.insert(0, LocalFile("new", key, ""))
-            for guess in guesses:
-                if box.maildir.is_there(guess):
-                    return guess
-        files = box.files if box.files is not None else self._files.get(box.row.id)
-        if files is None:
-            files = self._files[box.row.id] = box.maildir.scan() if box.maildir.exists() else {}
-        return files.get(key)
-
-    def set_flags(self, box: Box, pair: Pair, flags: Flags) -> bool:
-        """Gives the file the flags: all of them in mode mirror, else those that changed at the server."""
-        file = self.find(box, pair.key, pair)
-        if file is None:
-            return False
-        new = letters_of(flags, self.home.keyword_letters(box.row, flags))
-        old = letters_of(pair.flags, self.home.keyword_letters(box.row, pair.flags))
-        if self.run_of.account.mode == oneway.MIRROR:
-            old = file.letters
-        self.home.save_keywords()
-        remove = "".join(letter for letter in old if letter not in new)
-        add = "".join(letter for letter in new if letter not in old) if self.run_of.account.mode != oneway.MIRROR else new
-        changed = box.maildir.set_flags(pair.key, file, add=add, remove=remove)
-        box.touched = True
-        if changed is None or changed == file:
-            return False
-        if box.files is not None:
-            box.files[pair.key] = changed
-        self.home.barrier.created((box.maildir.new, box.maildir.cur))
-        return True
 
     def _local(self, actions: Iterable[Action]) -> None:
         """Flags, deletions here, and what only the state has to know."""
@@ -241,28 +184,28 @@ class Execution:
             match action:
                 case SetLocalFlags():
                     box = self.boxes[action.mailbox]
-                    pair = self._state.pairs_of(box.row.id, [action.uid]).get(action.uid)
+                    pair = self.state.pairs_of(box.row.id, [action.uid]).get(action.uid)
                     if pair is not None:
                         if self.set_flags(box, pair, action.flags):
-                            self._report.flags_pulled += 1
-                        self._state.set_flags(box.row.id, [(action.uid, action.flags)])
+                            self.report.flags_pulled += 1
+                        self.state.set_flags(box.row.id, [(action.uid, action.flags)])
                 case DeleteLocal():
                     box = self.boxes[action.mailbox]
-                    pair = self._state.pairs_of(box.row.id, [action.uid]).get(action.uid)
+                    pair = self.state.pairs_of(box.row.id, [action.uid]).get(action.uid)
                     file = self.find(box, action.key, pair)
                     if file is not None and self._two_way and not self._as_stored(box, action.uid, file):
                         self.run_of.again = True  # edited here: it is a new message
                     elif file is not None and box.maildir.remove(action.key, file):
-                        self._report.deleted_local += 1
+                        self.report.deleted_local += 1
                         self.home.barrier.created((box.maildir.new, box.maildir.cur))
                     box.touched = True
-                    self._state.undefer(box.row.id, [f"file:{action.key}"] if action.uid < 0 else ())
-                    self._state.forget(box.row.id, [action.uid])
-                    self._state.put(f"announced:{box.row.id}", None)
+                    self.state.undefer(box.row.id, [f"file:{action.key}"] if action.uid < 0 else ())
+                    self.state.forget(box.row.id, [action.uid])
+                    self.state.put(f"announced:{box.row.id}", None)
                 case Keep():
-                    self._state.set_stage(self.boxes[action.mailbox].row.id, action.uids, Stage.KEPT)
+                    self.state.set_stage(self.boxes[action.mailbox].row.id, action.uids, Stage.KEPT)
                 case Forget():
-                    self._state.forget(self.boxes[action.mailbox].row.id, action.uids)
+                    self.state.forget(self.boxes[action.mailbox].row.id, action.uids)
                 case _:
                     pass
         # The names first: a row must never say what the directory does not have.
@@ -271,7 +214,7 @@ class Execution:
 
     def _as_stored(self, box: Box, uid: Uid, file: LocalFile) -> bool:
         """Whether the file has the size of what was stored: nobody has edited it since."""
-        known = self._state.known_message(box.row.id, uid)
+        known = self.state.known_message(box.row.id, uid)
         try:
             return known is None or os.stat(box.maildir.path_of(file), follow_symlinks=False).st_size == known.size
         except FileNotFoundError:
@@ -302,13 +245,13 @@ class Execution:
                     batches.close()
                     self._drop((*batch, *pump.left))
                     raise
-        self._state.arrived()
+        self.state.arrived()
         self.home.commit()
 
     def _drop(self, outcomes: Iterable[Outcome]) -> None:
         """A disk that fails keeps nothing that is not recorded: what is, is settled by the next run."""
-        self._state.rollback()
-        recorded = {key for _, _, key, _ in self._state.arriving()}
+        self.state.rollback()
+        recorded = {key for _, _, key, _ in self.state.arriving()}
         for outcome in outcomes:
             if isinstance(outcome, Fetched) and outcome.delivered.key not in recorded:
                 MaildirSink(self.boxes[outcome.mailbox].maildir).discard(outcome.delivered)
@@ -409,8 +352,8 @@ class Execution:
         for name, messages in arrived.items():
             box = self.boxes[name]
             rows = [(m.uid, m.flags or NO_FLAGS, m.internaldate, m.delivered) for m in messages]
-            self._state.add_arriving(box.row.id, rows)
-            self._state.undefer(box.row.id, [str(m.uid) for m in messages])
+            self.state.add_arriving(box.row.id, rows)
+            self.state.undefer(box.row.id, [str(m.uid) for m in messages])
         letters = {
             name: [self.home.keyword_letters(self.boxes[name].row, m.flags or NO_FLAGS) for m in messages]
             for name, messages in arrived.items()
@@ -418,11 +361,11 @@ class Execution:
         self.home.save_keywords()
         self.home.commit()
         self._publish(arrived, letters)
-        self._state.arrived()
+        self.state.arrived()
         if self.run_of.account.mode == oneway.OFFLINE:
-            self._fetched.update((name, message.uid) for name, messages in arrived.items() for message in messages)
+            self.fetched.update((name, message.uid) for name, messages in arrived.items() for message in messages)
             # The rows go once the server has deleted the messages: the count must not.
-            self._state.put("fetched_messages", str(self._state.number("fetched_messages") + len(paths)))
+            self.state.put("fetched_messages", str(self.state.number("fetched_messages") + len(paths)))
 
     def _publish(self, arrived: dict[MailboxName, list[Fetched]], letters: dict[MailboxName, list[str]]) -> None:
         directories: list[str] = []
@@ -438,7 +381,7 @@ class Execution:
                 directories += error.directories
                 failure = failure or error
                 lost = set(error.keys)
-                self._state.forget(box.row.id, [m.uid for m in messages if m.delivered.key in lost])
+                self.state.forget(box.row.id, [m.uid for m in messages if m.delivered.key in lost])
                 arrived[name] = [m for m in messages if m.delivered.key not in lost]
         self.home.barrier.directories(directories)
         for name, messages in arrived.items():
@@ -447,7 +390,7 @@ class Execution:
                 flags = message.flags or NO_FLAGS
                 self._arrivals.stored(box.name, box.maildir, message.delivered, flags, words, message.internaldate)
         if failure is not None:
-            self._state.arrived()
+            self.state.arrived()
             self.home.commit()
             raise StoreError(failure.detail, path=failure.path, errno=failure.errno)
 
@@ -458,13 +401,13 @@ class Execution:
         while uids and before is None:
             # A row has several digests where another program may have added to it: it may be taken already.
             old = uids.pop(0)
-            before = self._state.pairs_of(box.row.id, [old]).get(old)
+            before = self.state.pairs_of(box.row.id, [old]).get(old)
         if before is None:
             return False
         MaildirSink(box.maildir).discard(message.delivered)
         flags = message.flags or NO_FLAGS
-        self._state.rebind(box.row.id, old, box.row.id, message.uid, flags)
-        self._state.undefer(box.row.id, [str(message.uid)])
+        self.state.rebind(box.row.id, old, box.row.id, message.uid, flags)
+        self.state.undefer(box.row.id, [str(message.uid)])
         if self._two_way:
             self.set_flags(box, before, flags | before.flags)
             # Nothing tells which side changed: nothing is taken away, and what only the file has goes up.
@@ -485,9 +428,9 @@ class Execution:
         box.unfinished = True
         if outcome.gone:
             box.unidentified.discard(outcome.uid)
-            self._state.undefer(box.row.id, [str(outcome.uid)])
+            self.state.undefer(box.row.id, [str(outcome.uid)])
         else:
-            self._state.defer(box.row.id, str(outcome.uid), outcome.reason, time.time())
+            self.state.defer(box.row.id, str(outcome.uid), outcome.reason, time.time())
 
     # -- deletions at the server -------------------------------------------------------------------------------------
 
@@ -495,48 +438,25 @@ class Execution:
         """Mode offline: what is stored here, on stable storage and recorded, is deleted there by its UID."""
         assert isinstance(action, DeleteRemote)
         box = self.boxes[action.mailbox]
-        pairs = self._state.pairs_of(box.row.id, action.uids)
+        pairs = self.state.pairs_of(box.row.id, action.uids)
         stored = [uid for uid in action.uids if uid in pairs and pairs[uid].stage in {Stage.PAIRED, Stage.DELETING}]
-        stored = self.without_others(box, self.deletions.untried(box, stored))
+        stored = self.without_others(box, self._deletions.untried(box, stored))
         for start in range(0, len(stored), DELETE_AT_ONCE):
             self.run_of.stop.check()
             uids = tuple(stored[start : start + DELETE_AT_ONCE])
-            self._state.set_stage(box.row.id, uids, Stage.DELETING)
+            self.state.set_stage(box.row.id, uids, Stage.DELETING)
             self.home.commit()
             try:
-                deleted = self.deletions.delete(box, uids)
+                deleted = self._deletions.delete(box, uids)
             except ServerRefused as error:
                 self.run_of.fail(box, error)
                 return
-            self._report.deleted_remote += len(deleted.uids)
+            self.report.deleted_remote += len(deleted.uids)
             if deleted.read_only:
                 self.run_of.fail(box, ServerRefused("SELECT", "OK", deleted.reason or "", code="READ-ONLY"))
                 return
             if not deleted.uids:
                 return  # nor will the rest
-
-    def without_others(self, box: Box, uids: Sequence[Uid]) -> list[Uid]:
-        """These UIDs without those that name another message now: a server that gives UIDs again must not delete by ours.
-
-        Another is one of another size and another header (some servers are wrong about one of them). Its row goes, so that the
-        message is a new one. What this run has fetched has been seen under its UID just now.
-        """
-        known = {uid: self._state.known_message(box.row.id, uid) for uid in uids if (box.name, uid) not in self._fetched}
-        told = {uid: message for uid, message in known.items() if message is not None and message.identity != NO_IDENTITY}
-        if not told:
-            return list(uids)
-        others = set()
-        for seen in identify(self.session, box.name, box.uidvalidity, UidSet.of(told)) or ():
-            found = identity(seen.header)
-            if found not in {NO_IDENTITY, told[seen.uid].identity} and seen.size != told[seen.uid].wire_size:
-                others.add(seen.uid)
-        if others:
-            self._state.forget(box.row.id, others)
-            box.row.highestmodseq = 0
-            box.unfinished = self.run_of.again = True
-            what = f"the server has other messages under {len(others)} UIDs that were to be deleted"
-            self.run_of.note(f"{printable(box.name)}: {what}: they stay")
-        return [uid for uid in uids if uid not in others]
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -560,7 +480,7 @@ class Execution:
         elif box.signature is not None:
             row.signature = (box.signature.new_mtime_ns, box.signature.cur_mtime_ns, box.signature.looked_at_ns)
         if look is not None or box.signature is not None or box.touched or box.unfinished or box.new:
-            self._state.save_mailbox(row)
+            self.state.save_mailbox(row)
 
 
 def _octets(outcome: Outcome) -> int:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from fetchmail_py.errors import ServerBusy, ServerRefused
 from fetchmail_py.model import (
@@ -35,10 +35,9 @@ from fetchmail_py.session import imap_store
 from fetchmail_py.store import content
 from fetchmail_py.store.maildir import LocalFile, letters_of
 from fetchmail_py.sync.imap_boxes import Box
+from fetchmail_py.sync.imap_deletions import Deletions
+from fetchmail_py.sync.imap_work import Work
 from fetchmail_py.wire.utf7 import printable
-
-if TYPE_CHECKING:
-    from fetchmail_py.sync.imap_execute import Execution
 
 WHOLE = 1024 * 1024
 """Octets up to which a message is read before it is sent, so that it is certain what is sent."""
@@ -59,15 +58,15 @@ class _Outgoing(NamedTuple):
 class Push:
     """One plan's changes at the server."""
 
-    def __init__(self, execution: Execution) -> None:
-        self._execution = execution
-        self._run = execution.run_of
-        self._home = execution.home
-        self._state = execution.home.state
-        self._report = execution.run_of.report
-        self._session = execution.session
-        self._boxes = execution.boxes
-        self._deletions = execution.deletions
+    def __init__(self, work: Work, deletions: Deletions) -> None:
+        self._work = work
+        self._run = work.run_of
+        self._home = work.home
+        self._state = work.state
+        self._report = work.report
+        self._session = work.session
+        self._boxes = work.boxes
+        self._deletions = deletions
         self._merged: set[tuple[MailboxName, Uid]] = set()
 
     # -- before downloads: moves and copies --------------------------------------------------------------------------
@@ -146,7 +145,7 @@ class Push:
                 arrived.append(new)
             else:
                 self._sent(target, key)  # not told where: the next look recognises it
-            file = target.strangers.pop(key, None) or self._execution.find(target, key, None)
+            file = target.strangers.pop(key, None) or self._work.find(target, key, None)
             if file is not None:
                 self._letters(target, key, file, flags)
             self._report.moved_remote += uid not in left
@@ -235,7 +234,7 @@ class Push:
             if uid in missing:
                 self._sent(box, pair.key)
             else:
-                self._execution.no_longer_aside(box, pair.key, uid)
+                self._work.no_longer_aside(box, pair.key, uid)
         if missing:
             self._state.unpair(box.row.id, missing, Stage.SENT)
         self._home.commit()
@@ -286,7 +285,7 @@ class Push:
             else:
                 self._state.rebind(target.row.id, row, target.row.id, new, there)
                 arrived.append(new)
-            file = self._execution.find(target, mine.key, mine)
+            file = self._work.find(target, mine.key, mine)
             if file is not None:
                 self._letters(target, mine.key, file, flags)
             if flags != there:
@@ -368,7 +367,7 @@ class Push:
         storable = storable_flags(box.row.permanent_flags)
         for row, key, wire, size, digest, line_ends, date in self._state.upload_facts(box.row.id, pairs):
             pair = pairs[row]
-            file = self._execution.find(box, key, pair)
+            file = self._work.find(box, key, pair)
             path = "" if file is None else box.maildir.path_of(file)
             try:
                 if file is None:
@@ -478,7 +477,7 @@ class Push:
             pair = pairs.get(change.uid)
             if pair is None or change.uid in failed:
                 continue
-            if change.pull and self._execution.set_flags(box, pair, change.here):
+            if change.pull and self._work.set_flags(box, pair, change.here):
                 self._report.flags_pulled += 1
             agreed.append((change.uid, change.agreed - (change.add & unstorable)))
         self._state.set_flags(box.row.id, agreed)
@@ -545,7 +544,7 @@ class Push:
         for start in range(0, len(uids), at_once):
             if not self._open(box):
                 return
-            lot = self._execution.without_others(box, uids[start : start + at_once])
+            lot = self._work.without_others(box, uids[start : start + at_once])
             if lot:
                 yield lot
 
@@ -578,7 +577,7 @@ class Push:
 
     def _files(self, box: Box, uids: Iterable[Uid]) -> None:
         for pair in self._state.pairs_of(box.row.id, uids).values():
-            file = self._execution.find(box, pair.key, pair)
+            file = self._work.find(box, pair.key, pair)
             if file is not None and box.maildir.remove(pair.key, file):
                 self._report.deleted_local += 1
                 box.touched = True

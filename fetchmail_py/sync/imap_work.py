@@ -1,0 +1,173 @@
+"""What the parts of an IMAP run share: the run as all of them know it, and the plan that is being carried out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from fetchmail_py.errors import FetchmailError, ServerBusy, ServerRefused
+from fetchmail_py.identity import NO_IDENTITY, identity
+from fetchmail_py.model import NO_FILE, Flags, MailboxName, MessageKey, Pair, Uid, UidSet
+from fetchmail_py.plan import oneway
+from fetchmail_py.report import Alert, Event, Report
+from fetchmail_py.session.endpoint import Endpoint
+from fetchmail_py.session.imap import ImapSession
+from fetchmail_py.session.imap_fetch import identify
+from fetchmail_py.session.login import Login
+from fetchmail_py.session.transport import Transport
+from fetchmail_py.store.maildir import LocalFile, letters_of
+from fetchmail_py.sync.home import Home, endpoint_of
+from fetchmail_py.sync.imap_boxes import Box
+from fetchmail_py.sync.options import Options, StopFlag
+from fetchmail_py.wire.utf7 import printable
+
+_MEANWHILE = {"EXPUNGEISSUED", "NONEXISTENT", "TRYCREATE"}
+"""Refusals that tell of another client at work (RFC 5530)."""
+
+
+class ImapAccount:
+    """One run of one IMAP account, as far as whoever has part in it needs to know it."""
+
+    def __init__(
+        self,
+        home: Home,
+        secret: Callable[[], str],
+        options: Options,
+        report: Report,
+        on_event: Callable[[Event], None],
+        note: Callable[[str], None],
+        stop: StopFlag,
+        connect: Callable[[Endpoint], Transport] = Transport.connect,
+    ) -> None:
+        self.home = home
+        self.account = home.account
+        self.login = Login(self.account.user, self.account.auth, secret, home.state.get("mechanism") or "")
+        self.endpoint = endpoint_of(self.account)
+        self.options = options
+        self.report = report
+        self.on_event = on_event
+        self.note = note
+        self.stop = stop
+        self._connect = connect
+        self.retry: dict[int, list[Uid]] = defaultdict(list)
+        """UIDs set aside by earlier runs, by mailbox."""
+        self.aside: set[tuple[int, str]] = set()
+        """All that was set aside by earlier runs: mailbox, and what names the message."""
+        self.sent: set[tuple[int, MessageKey]] = set()
+        """What this run has sent to a server that does not tell UIDs: a later look must show it, in this run or the next."""
+        self.renumbered_again: set[MailboxName] = set()
+        """Mailboxes whose UIDVALIDITY has changed while this run was at work on them."""
+        self.again = False
+        """What was done is not yet seen on both sides: another look, another plan."""
+        self.rounds_left = 0
+        self.once: set[tuple[str, int, int]] = set()
+        """What this run has done, told or begun to wait for, and does not do twice: what it is, mailbox, UID."""
+
+    def connect(self) -> ImapSession:
+        """A logged-in session."""
+        return ImapSession.open(
+            self.endpoint,
+            self.login,
+            compress=self.account.compress is True,
+            on_alert=lambda text: self.on_event(Alert(self.account.name, text)),
+            connect=self._connect,
+        )
+
+    def fail(self, box: Box, error: FetchmailError) -> None:
+        """A mailbox that could not be dealt with: the others go on, the account has failed.
+
+        What somebody else has removed or renamed meanwhile is no failure before the last look has met it too.
+        """
+        if isinstance(error, ServerRefused) and error.code in _MEANWHILE and box.row.uidvalidity:
+            if self.rounds_left and not self.options.dry_run and not self.options.adopt:
+                box.unfinished = self.again = True
+                return
+            error = ServerBusy(error.command, error.status, error.text, code=error.code)
+        error.mailbox = printable(box.name)
+        box.row.last_error = error.detail
+        box.unfinished = True
+        if self.report.error is None:
+            self.report.error = error
+
+
+class Work:
+    """A plan under way: where it works, and what its parts do to one message."""
+
+    def __init__(self, run: ImapAccount, session: ImapSession, boxes: Sequence[Box]) -> None:
+        self.run_of = run
+        self.home = run.home
+        self.state = run.home.state
+        self.report = run.report
+        self.session = session
+        self.boxes = {box.name: box for box in boxes}
+        self.files: dict[int, dict[MessageKey, LocalFile]] = {}
+        """Directories that were read since the look, by mailbox."""
+        self.fetched: set[tuple[MailboxName, Uid]] = set()
+        """What came in during this run, where it is to be deleted at the server afterwards."""
+
+    def no_longer_aside(self, box: Box, key: MessageKey, uid: Uid) -> None:
+        """A message is on both sides. Nearly always nothing is set aside, and a question for each has its price."""
+        if self.run_of.aside:
+            idents = (f"file:{key}", str(uid))
+            self.state.undefer(box.row.id, [ident for ident in idents if (box.row.id, ident) in self.run_of.aside])
+
+    def find(self, box: Box, key: MessageKey, pair: Pair | None) -> LocalFile | None:
+        """Where a message's file is: as its row suggests, else after one scan of the mailbox for all that are asked for."""
+        if key == NO_FILE:
+            return None
+        if pair is not None and box.files is None and box.row.id not in self.files:
+            letters = letters_of(pair.flags, self.home.keyword_letters(box.row, pair.flags))
+            guesses = [LocalFile("cur", f"{key}:2,{letters}", letters)]
+            if not pair.flags:
+                guesses.insert(0, LocalFile("new", key, ""))
+            for guess in guesses:
+                if box.maildir.is_there(guess):
+                    return guess
+        files = box.files if box.files is not None else self.files.get(box.row.id)
+        if files is None:
+            files = self.files[box.row.id] = box.maildir.scan() if box.maildir.exists() else {}
+        return files.get(key)
+
+    def set_flags(self, box: Box, pair: Pair, flags: Flags) -> bool:
+        """Gives the file the flags: all of them in mode mirror, else those that changed at the server."""
+        file = self.find(box, pair.key, pair)
+        if file is None:
+            return False
+        new = letters_of(flags, self.home.keyword_letters(box.row, flags))
+        old = letters_of(pair.flags, self.home.keyword_letters(box.row, pair.flags))
+        if self.run_of.account.mode == oneway.MIRROR:
+            old = file.letters
+        self.home.save_keywords()
+        remove = "".join(letter for letter in old if letter not in new)
+        add = "".join(letter for letter in new if letter not in old) if self.run_of.account.mode != oneway.MIRROR else new
+        changed = box.maildir.set_flags(pair.key, file, add=add, remove=remove)
+        box.touched = True
+        if changed is None or changed == file:
+            return False
+        if box.files is not None:
+            box.files[pair.key] = changed
+        self.home.barrier.created((box.maildir.new, box.maildir.cur))
+        return True
+
+    def without_others(self, box: Box, uids: Sequence[Uid]) -> list[Uid]:
+        """These UIDs without those that name another message now: a server that gives UIDs again must not delete by ours.
+
+        Another is one of another size and another header (some servers are wrong about one of them). Its row goes, so that the
+        message is a new one. What this run has fetched has been seen under its UID just now.
+        """
+        known = {uid: self.state.known_message(box.row.id, uid) for uid in uids if (box.name, uid) not in self.fetched}
+        told = {uid: message for uid, message in known.items() if message is not None and message.identity != NO_IDENTITY}
+        if not told:
+            return list(uids)
+        others = set()
+        for seen in identify(self.session, box.name, box.uidvalidity, UidSet.of(told)) or ():
+            found = identity(seen.header)
+            if found not in {NO_IDENTITY, told[seen.uid].identity} and seen.size != told[seen.uid].wire_size:
+                others.add(seen.uid)
+        if others:
+            self.state.forget(box.row.id, others)
+            box.row.highestmodseq = 0
+            box.unfinished = self.run_of.again = True
+            what = f"the server has other messages under {len(others)} UIDs that were to be deleted"
+            self.run_of.note(f"{printable(box.name)}: {what}: they stay")
+        return [uid for uid in uids if uid not in others]
