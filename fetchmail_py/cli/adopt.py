@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fetchmail_py.cli.app import Invocation, app, usage
+from fetchmail_py.cli.invocation import Invocation, app, usage
 from fetchmail_py.cli.runs import Job, run_jobs
 from fetchmail_py.errors import ConfigError
 from fetchmail_py.sync.options import Options

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fetchmail_py.cli.app import Invocation, app, usage
+from fetchmail_py.cli.invocation import Invocation, app, usage
 from fetchmail_py.cli.runs import Job, run_jobs
 from fetchmail_py.config import Account, account_from_url, as_backup, is_url, overlap
 from fetchmail_py.errors import ConfigError

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fetchmail_py.cli.app import Invocation, app, usage
 from fetchmail_py.cli.explain import explain
+from fetchmail_py.cli.invocation import Invocation, app, usage
 from fetchmail_py.credentials import secret_for
 from fetchmail_py.errors import ConfigError, ExitStatus
 

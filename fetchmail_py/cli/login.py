@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fetchmail_py.cli.app import Invocation, app, usage
+from fetchmail_py.cli.invocation import Invocation, app, usage
 from fetchmail_py.config import Account
 from fetchmail_py.credentials import remove_password, store_password
 from fetchmail_py.errors import ConfigError, CredentialError

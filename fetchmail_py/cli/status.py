@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from fetchmail_py.cli.app import Invocation, app, usage
 from fetchmail_py.cli.console import Console, safe, size_of
 from fetchmail_py.cli.explain import explain
+from fetchmail_py.cli.invocation import Invocation, app, usage
 from fetchmail_py.errors import ConfigError, ExitStatus, FetchmailError
 from fetchmail_py.model import count_of
 from fetchmail_py.report import AccountStatus, error_json, status_of_error
