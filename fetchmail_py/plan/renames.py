@@ -31,9 +31,21 @@ def next_rename(
         if todo[old] not in taken:
             return old, todo[old]
     for old in able:
-        if todo[old] in todo:
+        if _in_a_circle(old, todo):
             return old, _free(old, taken)
     return None
+
+
+def _in_a_circle(name: MailboxName, todo: Mapping[MailboxName, MailboxName]) -> bool:
+    """Whether the names that are handed on end with its own: only then does a third name help."""
+    seen = set()
+    at = todo[name]
+    while at != name:
+        if at not in todo or at in seen:
+            return False
+        seen.add(at)
+        at = todo[at]
+    return True
 
 
 def renamed(name: MailboxName, old: MailboxName, new: MailboxName, delimiter: str) -> MailboxName:

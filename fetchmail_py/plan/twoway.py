@@ -17,7 +17,20 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from fetchmail_py.model import DELETED, NO_FLAGS, SEEN, Flags, MailboxName, MessageKey, Pair, RemoteSnapshot, Stage, Uid, count_of
+from fetchmail_py.model import (
+    DELETED,
+    NO_FILE,
+    NO_FLAGS,
+    SEEN,
+    Flags,
+    MailboxName,
+    MessageKey,
+    Pair,
+    RemoteSnapshot,
+    Stage,
+    Uid,
+    count_of,
+)
 from fetchmail_py.plan import guard
 from fetchmail_py.plan.actions import Action, DeleteLocal, Download, Forget, MoveLocal, Recognise
 from fetchmail_py.plan.oneway import Move, Plan, Stop
@@ -133,7 +146,7 @@ def compare(
         pair = pairs.get(uid)
         if pair is None:
             (doomed if expunge and DELETED in message.flags and trusted and not unpaired else new).add(uid)
-        elif pair.stage == Stage.DELETING and trusted:
+        elif _left_over(pair) and trusted:
             delta.removed.append(pair)
         elif uid in here.missing:
             if not missed:
@@ -143,22 +156,23 @@ def compare(
                 delta.fetched_again.append(uid)
             else:
                 delta.removed.append(pair)
-        elif pair.stage == Stage.KEPT:
+        elif pair.stage in {Stage.KEPT, Stage.DELETING}:
             delta.returned.append(pair._replace(flags=message.flags))
         else:
             _flags(delta, pair, here.flags.get(uid, pair.flags), message.flags, expunge=expunge and trusted)
     for uid in sorted(gone):
         pair = pairs[uid]
-        if uid in here.missing or pair.stage == Stage.DELETING:
+        wanted = uid in here.edited or _wanted_here(pair.flags, here.flags.get(uid, pair.flags), expunge=expunge)
+        if uid in here.missing or _left_over(pair):
             delta.lost.append(pair)
-        elif not trusted or uid in here.edited or _wanted_here(pair.flags, here.flags.get(uid, pair.flags), expunge=expunge):
+        elif wanted or not trusted or pair.stage == Stage.DELETING:
             delta.raised.append(pair)
         else:
             delta.gone.append(pair)
     for uid, pair in pairs.items():
         if uid in changed or uid in gone:
             continue
-        if pair.stage == Stage.DELETING and trusted:
+        if _left_over(pair) and trusted:
             delta.removed.append(pair)
         elif uid in here.missing:
             if uid < 0 or pair.stage == Stage.KEPT:
@@ -167,11 +181,18 @@ def compare(
                 delta.removed.append(pair)
             else:
                 new.add(uid)
+        elif uid in here.flags and pair.stage == Stage.DELETING:
+            delta.returned.append(pair)
         elif uid in here.flags and pair.stage == Stage.PAIRED and uid > 0:
             _flags(delta, pair, here.flags[uid], pair.flags, expunge=expunge and trusted)
     delta.new = sorted(new - doomed, reverse=True)
     delta.doomed = sorted(doomed)
     return delta
+
+
+def _left_over(pair: Pair) -> bool:
+    """Whether it is what a move or a deletion left at the server. With a file it is not: mode offline was to delete it there."""
+    return pair.stage == Stage.DELETING and pair.key == NO_FILE
 
 
 def _wanted_here(base: Flags, here: Flags, *, expunge: bool) -> bool:
@@ -327,7 +348,7 @@ def plan_account(
         unsent = {entry.uid for entry in delta.unsent}
         leaving = tuple(sorted({pair.uid for pair in gone} | marked | unsent))
         # What is left over of a move is no deletion: the message is in another place.
-        left_over = {pair.uid for pair in delta.removed if pair.stage == Stage.DELETING}
+        left_over = {pair.uid for pair in delta.removed if _left_over(pair)}
         doomed = tuple(sorted({*(pair.uid for pair in delta.removed), *delta.doomed, *marked} - left_over))
         here = delta.known + (len(unsent) + len(delta.unpaired) if unsent else 0)
         waits = [

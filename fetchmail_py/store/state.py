@@ -112,7 +112,7 @@ def _translated(path: str) -> Iterator[None]:
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or str(error).startswith(("no such", "Could not decode")):
             raise StateDamaged(f"the state database is damaged: {error}: {path}", path=path) from error
         raise StoreError(f"the state database: {error}: {path}", path=path) from error
-    except sqlite3.ProgrammingError:
+    except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
         raise  # ours, as when the database is closed already: a sound file must not be set aside for it
     except sqlite3.DatabaseError as error:
         raise StateDamaged(f"the state database is damaged: {error}: {path}", path=path) from error

@@ -52,6 +52,11 @@ class Deletions:
         """Why nothing can be deleted in this mailbox; "" where the user's rights allow it, or are not known."""
         return "" if box.rights is None or imap_store.may_delete(box.rights) else _want_of(box.rights)
 
+    def left_over(self, box: Box) -> list[Uid]:
+        """What moves and earlier deletions left at the server: there is no file of it."""
+        pairs = self._state.pairs_at(box.row.id, Stage.DELETING)
+        return [uid for uid, pair in pairs.items() if pair.key == NO_FILE]
+
     def untried(self, box: Box, uids: Collection[Uid]) -> list[Uid]:
         """Those that this run has not tried in vain."""
         found = [uid for uid in uids if ("delete", box.row.id, uid) not in self._run.once]

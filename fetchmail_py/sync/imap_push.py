@@ -531,7 +531,7 @@ class Push:
     def _expunge(self, box: Box, going: Sequence[Uid], also_here: set[Uid]) -> None:
         if not imap_store.has_uidplus(self._session):
             # A plain EXPUNGE takes all that is marked or nothing: what moves have left over goes with it.
-            going = sorted({*going, *self._state.pairs_at(box.row.id, Stage.DELETING)})
+            going = sorted({*going, *self._deletions.left_over(box)})
         for lot in self._lots(box, going):
             gone = self._deletions.delete(box, lot).uids
             self._deleted(box, gone, also_here.intersection(gone))

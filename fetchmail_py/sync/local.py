@@ -279,14 +279,18 @@ def elsewhere(home: Home, rows: Collection[MailboxRow]) -> list[tuple[MailboxRow
     by_inode = {place.inode: place for place in by_path.values()}
     found: list[tuple[MailboxRow, Place]] = []
     rest: list[MailboxRow] = []
-    for row in lost:
+    given: set[str] = set()
+    # A mailbox that is gone may still have the inode of a folder that is another mailbox's now: whoever has mail comes first.
+    for row in sorted(lost, key=lambda row: (not row.listed, not home.state.count_present(row.id))):
         place, own = by_inode.get(row.inode or 0), by_path.get(row.path)
-        if place is not None and _is_its_own(_maildir(home, place), row) and _is_the_same(home, row, place):
+        mine = place is not None and place.path not in given and _is_its_own(_maildir(home, place), row)
+        if place is not None and mine and _is_the_same(home, row, place):
             found.append((row, place))
+            given.add(place.path)
         elif own is None or not _is_a_copy(home, row, own):
             rest.append(row)
     at_home = {row.path for row in rows} - {row.path for row in rest}
-    left = {path: place for path, place in by_path.items() if path not in at_home}
+    left = {path: place for path, place in by_path.items() if path not in at_home | given}
     for row in rest:
         for path, place in left.items():
             if _is_the_same(home, row, place):

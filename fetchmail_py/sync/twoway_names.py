@@ -66,8 +66,10 @@ class TwoWayNames(ImapRun):
         )
         names |= {path: self._wanted(row) or row.name for path, row in by_path.items()}
         taken = {box.name for box in listed} | set(rows)
+        # An earlier run was cut, which was to give these other names.
+        promised = {row.name for row in rows.values() if self._wanted(row) not in {None, row.name}}
         while True:
-            free = {row.name for row, _ in found.values()}
+            free = {row.name for row, _ in found.values()} | promised
             bad = [
                 path
                 for path, (_, place) in found.items()
@@ -114,7 +116,7 @@ class TwoWayNames(ImapRun):
             there = {box.name for box in listed}
             todo = {old: new for old, new in wanted.items() if old in there and (old, new) not in failed}
             step = renames.next_rename(todo, there | set(rows), delimiter)
-            if step is None:
+            if step is None or step in failed:
                 if self._ended([rows[name] for name in wanted], there):
                     return listed
             elif self._rename_by_step(session, rows, *step, delimiter):
@@ -161,6 +163,8 @@ class TwoWayNames(ImapRun):
             self.note(f"{printable(row.name)}: it cannot be renamed at the server as here; its folder is {row.path}")
             self._agreed(row)
         elif was in taken or self._wanted(row) == was:
+            taken_there = f"it was {printable(was)} at the server, which is taken there"
+            self.note(f"{printable(row.name)}: {taken_there}; its folder is {row.path}")
             return False
         else:
             state.put(f"wanted:{row.id}", was)

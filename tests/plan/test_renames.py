@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fetchmail_py.model import MailboxName
 from fetchmail_py.plan.renames import TEMPORARY, next_rename, renamed
@@ -50,6 +53,20 @@ def test_a_name_that_is_in_use_is_not_given() -> None:
     now, steps = carried_out({"A": "B", "B": "A"}, (f"A{TEMPORARY}",))
     assert now == {"A": "B", "B": "A", f"A{TEMPORARY}": f"A{TEMPORARY}"}
     assert steps[0] == ("A", f"A{TEMPORARY}-2")
+
+
+def test_a_third_name_is_for_circles_only() -> None:
+    """With it, what stands before a name in use would get one after the other, for ever."""
+    assert carried_out({"A": "B", "B": "C"}, ("C",))[1] == []
+    assert carried_out({f"A{TEMPORARY}": "B", "B": "A"}, ("A",))[1] == []
+
+
+@given(st.permutations("ABCD"), st.sets(st.sampled_from("ABCD")), st.sets(st.sampled_from("ABCDE")))
+def test_it_comes_to_an_end(order: Sequence[str], wished: set[str], others: set[str]) -> None:
+    """Whatever is wished, and whatever has these names already."""
+    wanted = {old: new for old, new in zip("ABCD", order, strict=True) if old in wished}
+    now, _ = carried_out(wanted, tuple(others - wanted.keys()))
+    assert not [name for name in now.values() if TEMPORARY in name]
 
 
 def test_below_itself_is_left() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fetchmail_py.model import (
+    NO_FILE,
     NO_FLAGS,
     Flags,
     MailboxName,
@@ -241,9 +242,17 @@ class TestExpunge:
 class TestStages:
     @pytest.mark.parametrize("missing", [[], [1]])
     def test_to_be_deleted_at_the_server(self, missing: list[int]) -> None:
-        pairs = {Uid(1): paired(1, stage=Stage.DELETING)}
+        pairs = {Uid(1): paired(1, stage=Stage.DELETING)._replace(key=NO_FILE)}
         for remote, outcome in ((None, "removed"), (server({1: F}), "removed"), (server({}, gone=[1]), "lost")):
             assert needs(compare(INBOX, remote, pairs, local(missing=missing), known=1)) == {outcome: [pairs[Uid(1)]]}
+
+    def test_mode_offline_was_to_delete_it_and_its_file_is_here(self) -> None:
+        """Now both sides are to be the same, and the file was never deleted: the message stays, or comes back to the server."""
+        pairs = {Uid(1): paired(1, S, stage=Stage.DELETING)}
+        assert needs(compare(INBOX, None, pairs, local({1: S}), known=1)) == {"returned": [pairs[Uid(1)]]}
+        returned = [paired(1, F, Stage.DELETING)]
+        assert needs(compare(INBOX, server({1: F}), pairs, local(), known=1)) == {"returned": returned}
+        assert needs(compare(INBOX, server({}, gone=[1]), pairs, local(), known=1)) == {"raised": [pairs[Uid(1)]]}
 
     def test_kept_here_as_gone(self) -> None:
         pairs = {Uid(1): paired(1, S, Stage.KEPT)}
@@ -551,8 +560,10 @@ class TestDeletions:
 
     def test_what_a_move_left_over_is_no_deletion(self) -> None:
         """It is in another place, so nobody is asked, and the trash needs no copy."""
-        left_over = [paired(uid, stage=Stage.DELETING) for uid in (4, 5, 6)]
+        left_over = [paired(uid, stage=Stage.DELETING)._replace(key=NO_FILE) for uid in (4, 5, 6)]
         uids = tuple(pair.uid for pair in left_over)
+        (stop,) = plan_account([delta(known=3, removed=[paired(uid, stage=Stage.DELETING) for uid in (4, 5, 6)])]).stops
+        assert stop.deletions == 3, "with a file these are deletions like any other"
         assert plan_account([delta(known=3, removed=left_over)]) == Plan((DeleteAtServer(INBOX, uids),))
         found = plan_account([delta(removed=[*left_over, paired(1)])], trash=TRASH)
         assert typed(found.actions) == typed((DeleteAtServer(INBOX, uids), TrashAtServer(INBOX, (Uid(1),), TRASH)))

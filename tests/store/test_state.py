@@ -163,6 +163,14 @@ def test_damage_is_told_from_a_full_disk(path: str, how: str) -> None:
     assert not Path(path).exists()
 
 
+def test_our_own_mistake_is_no_damage(path: str) -> None:
+    """Else a slip of ours would cost the whole state."""
+    with closing(StateDb.open(path)) as state:
+        state.add_mailbox(MailboxName("A"), "/", "A")
+        with pytest.raises(sqlite3.IntegrityError):
+            state.add_mailbox(MailboxName("B"), "/", "A")
+
+
 def read_everything(path: str) -> None:
     """Damage may show when the file is opened, or only when a page is needed."""
     with closing(StateDb.open(path)) as state:

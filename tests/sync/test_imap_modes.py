@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fetchmail_py.errors import ExitStatus, SafetyStop, ServerRefused
+from tests.servers.base import Cut
 from tests.servers.imap import ALL, BARE, ImapOptions, ImapServer
 from tests.servers.mailbox import Store
 from tests.servers.mails import AWKWARD, mails
@@ -369,6 +370,24 @@ class TestFound:
         assert report.downloaded == 1, "its file was not here: it had to come first"
         assert account.store.contents() == {}
         assert len(account.files()) == 40
+
+    def test_a_change_from_offline_that_was_cut_deletes_nothing(self, account: World) -> None:
+        """What was to be deleted at the server once it was here belongs on both sides now."""
+        account.settings(mode="offline")
+
+        def cut(line: str, _: object) -> None:
+            if line.startswith("UID STORE"):
+                raise Cut
+
+        account.server.faults.hook = cut
+        assert account.run().failure is not None
+        account.server.faults.hook = None
+        account.settings(mode="disconnected")
+        for _ in range(2):
+            report = account.sync()
+            assert not report.stops
+            assert report.deleted_remote == report.deleted_local == report.downloaded == report.uploaded == 0
+            assert len(account.files()) == len(account.store.contents()) == 40
 
     def test_a_mailbox_that_is_listed_twice(self, account: World) -> None:
         original = account.server.faults.hook

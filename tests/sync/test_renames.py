@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.base import Cut
 from tests.servers.imap import ALL, BARE, ImapServer
 from tests.sync.test_folders import filled
 from tests.sync.test_twoway import assert_equal, done
@@ -184,3 +185,50 @@ class TestHere:
         report = account.run()
         assert report.stops
         assert report.uploaded == report.downloaded == report.deleted_remote == report.deleted_local == 0
+
+    def test_another_client_makes_the_old_one_again_after_a_cut(self, account: World) -> None:
+        """As phones do with Sent or Drafts. What cannot be called as its folder is told of, and goes on under its name."""
+        exchanged(lambda old, new: (account.maildir / old).rename(account.maildir / new))
+        renames = []
+
+        def cut(line: str, _: object) -> None:
+            if line.startswith("RENAME"):
+                renames.append(line)
+                if len(renames) == 2:
+                    raise Cut
+
+        account.server.faults.hook = cut
+        assert account.run().failure is not None
+        account.server.faults.hook = None
+        account.store.create("A")
+        account.commands.clear()
+        for _ in range(2):
+            report = account.run()
+            assert report.failure is None
+            assert any("which is taken there" in notice for notice in report.notices)
+        assert not [line for line in account.commands if line.startswith("RENAME")]
+        assert_nothing_crossed(account)
+        account.store.rename("A", "Theirs")
+        account.run()
+        account.run()
+        assert done(account.run()) == {}
+        assert_nothing_crossed(account)
+        assert account.store.mailboxes.keys() == {"INBOX", "A", "A/Sub", "B", "B/Empty", "D", "Theirs"}
+        assert {len(account.files("A")), len(account.files("B"))} == {6}
+
+    def test_after_one_of_them_was_another_mailbox(self, account: World) -> None:
+        """Its mailbox was deleted at the server, and its folder renamed: it is a new mailbox's, and the old one's row has it."""
+        account.store.delete("D")
+        account.run()
+        (account.maildir / "D").rename(account.maildir / "E")
+        assert done(account.run()) == {"uploaded": 6}
+        account.run()
+        (account.maildir / "E").rename(account.maildir / "aside")
+        (account.maildir / "B").rename(account.maildir / "E")
+        (account.maildir / "aside").rename(account.maildir / "B")
+        account.commands.clear()
+        report = account.sync()
+        assert not [notice for notice in report.notices if "damaged" in notice]
+        assert_nothing_crossed(account)
+        account.sync()
+        assert_equal(account)
