@@ -72,6 +72,7 @@ class Identified(NamedTuple):
     uid: Uid
     size: int
     header: bytes
+    internaldate: int | None = None
 
 
 class _Sent:
@@ -305,7 +306,7 @@ def quirk_substitute(message: bytes) -> bool:
 def identify(
     session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: UidSet
 ) -> Iterator[Identified] | None:
-    """Size and identifying header of messages, without their bodies; None where the mailbox is not what it was.
+    """Size, date and identifying header of messages, without their bodies; None where the mailbox is not what it was.
 
     The header is as HEADER.FIELDS gives it. A message the server leaves out is simply missing.
     """
@@ -320,14 +321,14 @@ def identify(
 
 def _identify(session: ImapSession, uids: UidSet) -> Iterator[Identified]:
     def ask(chunk: str) -> Ticket:
-        return session.send(f"UID FETCH {chunk} (RFC822.SIZE BODY.PEEK[{_HEADER}])".encode(), name="UID FETCH")
+        return session.send(f"UID FETCH {chunk} (RFC822.SIZE INTERNALDATE BODY.PEEK[{_HEADER}])".encode(), name="UID FETCH")
 
     for _, ticket in pipelined(uids.chunks(), ask, AHEAD):
         for event in session.events(ticket):
             if isinstance(event, Fetch) and event.uid is not None and event.uid in uids and event.size is not None:
                 header = next((part for name, part in event.sections.items() if name.startswith("HEADER.FIELDS")), None)
                 if isinstance(header, bytes):
-                    yield Identified(event.uid, event.size, header)
+                    yield Identified(event.uid, event.size, header, event.internaldate)
         status = session.answer(ticket)
         if status.status != "OK":
             raise refusal("UID FETCH", status, session.selected)

@@ -240,7 +240,9 @@ class Transport:
             raise ConnectionLost(
                 f"no answer to the TLS handshake in {self.timeout:.0f} seconds", timed_out=True
             ) from error
-        except (ssl.SSLError, ConnectionError) as error:
+        except (ssl.SSLEOFError, ConnectionError) as error:
+            raise ConnectionLost(f"the connection was lost during the TLS handshake: {error.strerror or error}") from error
+        except ssl.SSLError as error:
             reason = getattr(error, "reason", None) or error.strerror or str(error)
             from fetchmail_py.session import diagnosis  # noqa: PLC0415
 

@@ -71,6 +71,7 @@ class KnownMessage(NamedTuple):
     identity: bytes
     sha256: bytes
     stage: int
+    internaldate: int | None = None
 
 
 class DeferredRow(NamedTuple):
@@ -450,6 +451,10 @@ class StateDb:
         """How many octets a message has on the wire, once that is known for sure, and how its line ends were stored."""
         self._run("UPDATE message SET wire_size=?, line_ends=? WHERE mailbox=? AND uid=?", (wire_size, line_ends, mailbox, uid))
 
+    def set_internaldate(self, mailbox: int, uid: Uid, internaldate: int) -> None:
+        """When a message arrived at the server, POSIX seconds."""
+        self._run("UPDATE message SET internaldate=? WHERE mailbox=? AND uid=?", (internaldate, mailbox, uid))
+
     def renumber(self, mailbox: int) -> None:
         """Turns a mailbox's UIDs negative, so that they are out of the way of new ones: its UIDVALIDITY has changed.
 
@@ -458,23 +463,20 @@ class StateDb:
         low = self._run("SELECT min(0, min(uid)) FROM message WHERE mailbox=?", (mailbox,)).fetchone()[0] or 0
         self._run("UPDATE message SET uid = ? - uid, stage = ? WHERE mailbox=? AND uid > 0", (low, Stage.KEPT, mailbox))
 
+    _KNOWN = "mailbox, uid, key, size, wire_size, identity, sha256, stage, internaldate"
+
     def known_messages(self, mailbox: int, *, unpaired: bool = False) -> list[KnownMessage]:
         """What recognises the messages of a mailbox; only those without a valid UID where `unpaired`."""
         condition = " AND uid < 0" if unpaired else ""
         with _translated(self.path):
-            cursor = self._db.execute(
-                "SELECT mailbox, uid, key, size, wire_size, identity, sha256, stage FROM message WHERE mailbox = ?"  # noqa: S608
-                + condition,
-                (mailbox,),
-            )
+            cursor = self._db.execute(f"SELECT {self._KNOWN} FROM message WHERE mailbox = ?{condition}", (mailbox,))  # noqa: S608
             return [KnownMessage(m, u, MessageKey(_text(k)), *rest) for m, u, k, *rest in cursor]
 
     def with_digests(self, digests: Collection[bytes]) -> list[KnownMessage]:
         """Pairs of any mailbox whose stored octets have one of these digests: one pass over everything there is."""
         with _translated(self.path):
             cursor = self._db.execute(
-                "SELECT mailbox, uid, key, size, wire_size, identity, sha256, stage FROM message WHERE uid > 0 AND stage = ?",
-                (Stage.PAIRED,),
+                f"SELECT {self._KNOWN} FROM message WHERE uid > 0 AND stage = ?", (Stage.PAIRED,)  # noqa: S608
             )
             return [KnownMessage(m, u, MessageKey(_text(k)), *rest) for m, u, k, *rest in cursor if rest[3] in digests]
 
@@ -518,8 +520,7 @@ class StateDb:
         """The same for one message."""
         with _translated(self.path):
             row = self._db.execute(
-                "SELECT mailbox, uid, key, size, wire_size, identity, sha256, stage FROM message WHERE mailbox=? AND uid=?",
-                (mailbox, uid),
+                f"SELECT {self._KNOWN} FROM message WHERE mailbox=? AND uid=?", (mailbox, uid)  # noqa: S608
             ).fetchone()
             return None if row is None else KnownMessage(row[0], row[1], MessageKey(_text(row[2])), *row[3:])
 
@@ -582,12 +583,12 @@ class StateDb:
         self._run(
             "INSERT INTO deferred(mailbox, ident, reason, since, tries) VALUES(?,?,?,?,1) "
             "ON CONFLICT(mailbox, ident) DO UPDATE SET reason=excluded.reason, tries=tries+1",
-            (mailbox, ident, _words(reason), now),
+            (mailbox, _words(ident), _words(reason), now),
         )
 
     def undefer(self, mailbox: int, idents: Iterable[str]) -> None:
         """They came in, or are gone."""
-        self._run_many("DELETE FROM deferred WHERE mailbox=? AND ident=?", ((mailbox, ident) for ident in idents))
+        self._run_many("DELETE FROM deferred WHERE mailbox=? AND ident=?", ((mailbox, _words(ident)) for ident in idents))
 
     def line_ends(self) -> dict[MessageKey, int]:
         """How the line ends of every message relate to the wire (`model.LineEnds`)."""

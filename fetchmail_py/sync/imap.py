@@ -448,10 +448,10 @@ class ImapRun(ImapAccount):
             box.unpaired.setdefault(digest, []).append(uid)
         found = _identified(session, box)
         box.unidentified.update(box.delta.new)
-        sizes: dict[Uid, int] = {}
+        told_of: dict[Uid, tuple[int, int | None]] = {}
         there = []
         for seen in found:
-            sizes[seen.uid] = seen.size
+            told_of[seen.uid] = seen.size, seen.internaldate
             there.append(RemoteCandidate(seen.uid, seen.size, identity(seen.header), seen.uid))
             if there[-1].identity != NO_IDENTITY:  # else only its whole content will tell
                 box.unidentified.discard(seen.uid)
@@ -468,7 +468,7 @@ class ImapRun(ImapAccount):
         recognised = []
         for old, new in pairs:
             mine = by_uid.pop(old)
-            rebuild.agree_on_size(self.home, mine, sizes[new])
+            rebuild.agree(self.home, mine, *told_of[new])
             # One that was set aside earlier may be missing among the changes.
             told = box.look.messages.get(new)
             recognised.append(Recognise(box.name, old, new, NO_FLAGS if told is None else told.flags))
@@ -491,7 +491,8 @@ class ImapRun(ImapAccount):
         for mailbox, uid in gone:
             known = self.home.state.known_message(mailbox, uid)
             if known is not None:
-                here.append(LocalCandidate((mailbox, uid), (known.wire_size,), known.identity, uid))
+                like = _dated(known.identity, known.internaldate)
+                here.append(LocalCandidate((mailbox, uid), (known.wire_size,), like, uid))
         there = []
         targets: dict[tuple[int, Uid], Box] = {}
         for box in new:
@@ -500,9 +501,17 @@ class ImapRun(ImapAccount):
             for message in _identified(session, box):
                 handle = (box.row.id, message.uid)
                 targets[handle] = box
-                there.append(RemoteCandidate(handle, message.size, identity(message.header), message.uid))
+                like = _dated(identity(message.header), message.internaldate)
+                there.append(RemoteCandidate(handle, message.size, like, message.uid))
         moves = []
-        for source, target in match(here, there).pairs:
+        pairs = match(here, there).pairs
+        # Of a copy that is just made, the date is not known yet.
+        undated = [candidate for candidate in here if len(candidate.identity) == len(NO_IDENTITY)]
+        if undated:
+            left = {handle for _, handle in pairs}
+            plain = [c._replace(identity=c.identity[: len(NO_IDENTITY)]) for c in there if c.handle not in left]
+            pairs += match(undated, plain).pairs
+        for source, target in pairs:
             box, pair = gone[source]
             to = targets[target]
             assert to.look is not None
@@ -532,6 +541,14 @@ class ImapRun(ImapAccount):
         """A pair that was gone is there again under another UID."""
         assert box.delta is not None
         box.delta.gone.remove(pair)
+
+
+def _dated(like: bytes, internaldate: int | None) -> bytes:
+    """What a moved message has in common with itself: MOVE and COPY keep the date of arrival (RFC 9051, 6.4.7).
+
+    A draft that another client has saved anew may have the same header and the same size, and says something else.
+    """
+    return like if like == NO_IDENTITY or internaldate is None else b"%b%d" % (like, internaldate)
 
 
 def _identified(session: ImapSession, box: Box) -> list[Identified]:

@@ -225,7 +225,7 @@ def places(root: str, layout: str) -> Iterator[Place]:
                 for entry in entries:
                     if entry.name in {"cur", "new", "tmp"}:
                         parts.add(entry.name)
-                    elif entry.name.startswith(".") == (layout == MAILDIRPP) and entry.is_dir():
+                    elif entry.name.startswith(".") == (layout == MAILDIRPP) and entry.is_dir(follow_symlinks=False):
                         below.append(entry.name)
         except OSError as error:
             raise StoreError.from_os_error(error, "looking for mailboxes", directory) from error

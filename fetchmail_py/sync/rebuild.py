@@ -43,8 +43,10 @@ def _inspect(box: Box, key: MessageKey) -> tuple[Delivered, int] | None:
     return Delivered(key, wire_size, seen.size, seen.sha256, line_ends, seen.identity), seen.mtime
 
 
-def agree_on_size(home: Home, message: KnownMessage, wire_size: int) -> None:
-    """The server tells how large the message is on the wire: as stored means that its line ends are as received."""
+def agree(home: Home, message: KnownMessage, wire_size: int, internaldate: int | None) -> None:
+    """The server tells when the message came, and how large it is there: as stored means that its line ends are as received."""
+    if internaldate not in {None, message.internaldate}:
+        home.state.set_internaldate(message.mailbox, message.uid, internaldate)
     if wire_size != message.wire_size and wire_size == message.size:
         home.state.set_wire(message.mailbox, message.uid, wire_size, LineEnds.AS_RECEIVED)
 

@@ -389,12 +389,12 @@ class TestIdentify:
         found = in_session(
             use,
             select("F1"),
-            f"C: F2 UID FETCH 1:3 (RFC822.SIZE {self.HEADER})",
-            b"* 1 FETCH (UID 1 RFC822.SIZE 100 " + header + b")\r\n"
+            f"C: F2 UID FETCH 1:3 (RFC822.SIZE INTERNALDATE {self.HEADER})",
+            b'* 1 FETCH (UID 1 RFC822.SIZE 100 INTERNALDATE "01-Jan-1970 00:01:40 +0000" ' + header + b")\r\n"
             b"* 2 FETCH (UID 2 " + header + b")\r\n"
             b"* 9 FETCH (UID 9 RFC822.SIZE 100 " + header + b")\r\n* 3 FETCH (UID 3 FLAGS ())\r\nF2 OK\r\n",
         )
-        assert found == [Identified(Uid(1), 100, b"Subject: x\n")]
+        assert found == [Identified(Uid(1), 100, b"Subject: x\n", 100)]
 
     def test_another_uidvalidity(self) -> None:
         assert in_session(lambda session: identify(session, INBOX, 7, UidSet.of([1])), select("F1", uidvalidity=8)) is None
@@ -404,7 +404,7 @@ class TestIdentify:
             with pytest.raises(ServerBusy):
                 list(identify(session, INBOX, 7, UidSet.of([1])) or ())
 
-        in_session(use, select("F1"), f"C: F2 UID FETCH 1 (RFC822.SIZE {self.HEADER})\nS: F2 NO [INUSE] wait")
+        in_session(use, select("F1"), f"C: F2 UID FETCH 1 (RFC822.SIZE INTERNALDATE {self.HEADER})\nS: F2 NO [INUSE] wait")
 
 
 def writable(uidvalidity: int = 7, more: str = "") -> str:

@@ -84,6 +84,12 @@ class TestCertificates:
             assert (transport.certificate_ends() or 0) > 1e9
             transport.close()
 
+    def test_a_connection_that_is_cut_in_the_handshake_is_a_lost_one(self) -> None:
+        with Peer(CUT) as peer, pytest.raises(ConnectionLost) as caught:
+            Transport.connect(Endpoint("127.0.0.1", peer.port, timeout=20))
+        assert caught.value.exit_status == ExitStatus.TRY_AGAIN
+        assert caught.value.retryable
+
     def refused(self, shown: Authority, endpoint: Callable[[Peer], Endpoint]) -> CertificateError:
         with Peer(refuse_handshake, CUT, tls=shown) as peer, pytest.raises(CertificateError) as caught:
             Transport.connect(endpoint(peer))

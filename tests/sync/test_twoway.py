@@ -279,6 +279,35 @@ class TestMoves:
         assert_equal(account)
         assert len(account.store.contents("Other")) == 1
 
+    @pytest.mark.parametrize("mailbox", ["INBOX", ARCHIVE])
+    def test_what_was_saved_anew_there_is_no_move(self, account: World, mailbox: str) -> None:
+        """Another client's draft: the same header, the same size, another sum. Only the date of its arrival tells."""
+        (uid,) = (message.uid for message in account.store.mailboxes["INBOX"].messages[:1])
+        message = account.store.mailboxes["INBOX"].by_uid(uid)
+        assert message is not None
+        before = message.data
+        after = before[:-4] + b"9" + before[-3:]
+        account.store.append(after, mailbox, message.flags, message.internaldate + 60)
+        account.store.expunge([uid], "INBOX")
+        account.sync()
+        assert_equal(account)
+        kept = [path.read_bytes() for name in ("INBOX", ARCHIVE) for path in account.files(name).values()]
+        assert after.replace(b"\r\n", b"\n") in kept
+        assert before.replace(b"\r\n", b"\n") not in kept
+
+    def test_there_of_what_was_recognised(self, account: World) -> None:
+        """The time of the files tells nothing of when they came: it is the server's word that counts."""
+        for path in account.files().values():
+            os.utime(path, (1, 1))
+        for path in account.maildir.glob(".fetchmail-py.sqlite3*"):
+            path.unlink()
+        account.sync()
+        account.server.log.clear()
+        for message in list(account.store.mailboxes["INBOX"].messages)[:3]:
+            account.store.move(message.uid, "INBOX", ARCHIVE)
+        assert done(account.sync()) == {"moved_local": 3}
+        assert_equal(account)
+
     def test_a_copy_here(self, account: World) -> None:
         shutil.copy(a_file(account), account.maildir / ARCHIVE / "cur" / "1700000009.copy.host:2,S")
         report = account.sync()
@@ -547,6 +576,22 @@ class TestOddFiles:
         report = account.sync()
         assert done(report) == {"uploaded": 1}
         assert report.notices.count(inbox) == 1, "once, however often the directory is read"
+
+    def test_a_name_that_is_no_text(self, account: World) -> None:
+        add_file(account, b"Subject: odd name\n\nbody\n", os.fsdecode(b"cur/17.bad\xff\xfebytes:2,S"))
+        assert done(account.sync()) == {"uploaded": 1}
+        assert_equal(account)
+
+    def test_a_folder_that_is_a_link_is_no_mailbox(self, account: World) -> None:
+        """What lies elsewhere belongs to others, who would find their mail moved and their flags changed."""
+        elsewhere = account.root / "elsewhere"
+        for name in ("cur", "new", "tmp"):
+            (elsewhere / "Box" / name).mkdir(parents=True)
+        (elsewhere / "Box/cur/17.x.y:2,").write_bytes(b"Subject: not ours\n\n")
+        (account.maildir / "link").symlink_to(elsewhere)
+        (account.maildir / "box").symlink_to(elsewhere / "Box")
+        assert done(account.sync()) == {}
+        assert account.store.mailboxes.keys() == {"INBOX", ARCHIVE}
 
     def test_a_message_the_server_refuses_is_set_aside(self, account: World) -> None:
         add_file(account, b"Subject: bad\nMessage-ID: <bad@here>\n\nrefused\n")
