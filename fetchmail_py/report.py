@@ -79,6 +79,7 @@ class Report:
     """What a run did for one account. Counts are of messages unless said otherwise."""
 
     account: str
+    dry_run: bool = False
     error: FetchmailError | None = None
     mailboxes: int = 0
     """Mailboxes looked at."""
@@ -143,7 +144,7 @@ class Report:
             "notices": list(self.notices),
             "stops": [error_json(stop, words) for stop in self.stops],
         }
-        if self.plan:
+        if self.dry_run or self.plan:
             document["plan"] = [action.as_dict() for action in self.plan]
         return document
 

@@ -14,7 +14,7 @@ from typing import Self
 from fetchmail_py.errors import StoreError
 from fetchmail_py.model import Delivered, LineEnds, MessageKey
 from fetchmail_py.store.content import HEAD, identity_of, lf_form, read_wire
-from fetchmail_py.store.durable import write_all
+from fetchmail_py.store.durable import runs, write_all
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DOING = "writing the message"
@@ -215,7 +215,7 @@ def leftovers(tmp: str, keep: Collection[MessageKey]) -> int:
         raise StoreError.from_os_error(error, "reading the Maildir", tmp) from error
     for name in names:
         ours = _OUR_NAME.fullmatch(name)
-        if ours is None or name in keep or ours[3] != _suffix or ours[2] == _process or _runs(int(ours[1])):
+        if ours is None or name in keep or ours[3] != _suffix or ours[2] == _process or runs(int(ours[1])):
             continue
         _discard(f"{tmp}/{name}")
         removed += 1
@@ -238,16 +238,3 @@ def _set_time(fd: int, mtime: int | None) -> None:
 def _discard(path: str) -> None:
     with contextlib.suppress(OSError):
         os.unlink(path)
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process of that number runs. Our own number in a name of another run has been used up."""
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True

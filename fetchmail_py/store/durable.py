@@ -163,6 +163,29 @@ def write_small(path: str, data: bytes, mode: int = 0o600) -> None:
     _sync_path(directory, _OPEN_DIRECTORY, "syncing the directory")
 
 
+def remove_partial(path: str) -> None:
+    """Removes what `write_small` left beside `path` when its process was killed."""
+    directory, name = os.path.split(path)
+    for entry in os.listdir(directory or "."):
+        number = entry.removeprefix(f"{name}.").removesuffix(".tmp").partition(".")[0]
+        if entry.startswith(f"{name}.") and entry.endswith(".tmp") and number.isdecimal() and not runs(int(number)):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(directory, entry))
+
+
+def runs(pid: int) -> bool:
+    """Whether a process of that number runs. Our own number in a name of another run has been used up."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
 def replace_file(partial: str, path: str) -> None:
     """Gives a closed, complete file its name, durably, in the place of what had it."""
     _sync_path(partial, _OPEN_FILE, "writing")

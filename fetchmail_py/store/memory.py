@@ -75,4 +75,5 @@ def save(name: str, remembered: Remembered) -> None:
     """Replaces what is remembered, durably."""
     path = _path(name)
     durable.make_directories(os.path.dirname(path))
+    durable.remove_partial(path)
     durable.write_small(path, json.dumps(remembered._asdict(), indent=1).encode() + b"\n")

@@ -151,16 +151,24 @@ def _proven(
 
 def _same_messages(home: Home, row: MailboxRow, box: RemoteMailbox, session: ImapSession) -> bool:
     """Whether the mailbox has some of the last messages of `row` under their UIDs, and none of them is another."""
-    known = [message for message in home.state.known_messages(row.id) if message.uid > 0 and message.identity != NO_IDENTITY]
-    proofs = {message.uid: message for message in known[-PROOFS:]}
+    known = [message for message in home.state.known_messages(row.id) if message.uid > 0]
+    like = {message.uid: message.identity for message in known if message.identity != NO_IDENTITY}
+    # Without any Message-ID, size and date of arrival under the same UID have to do.
+    like = like or {message.uid: _plain(message.wire_size, message.internaldate) for message in known if message.internaldate}
+    proofs = {uid: like[uid] for uid in sorted(like)[-PROOFS:]}
     if not proofs:
         return False
     try:
-        found = identify(session, box.name, row.uidvalidity, UidSet.of(proofs))
-        seen = {message.uid: identity(message.header) for message in found or ()}
+        found = list(identify(session, box.name, row.uidvalidity, UidSet.of(proofs)) or ())
     except ServerRefused:
         return False
-    return bool(seen) and all(proofs[uid].identity == value for uid, value in seen.items())
+    return bool(found) and all(
+        proofs[message.uid] in (identity(message.header), _plain(message.size, message.internaldate)) for message in found
+    )
+
+
+def _plain(size: int, internaldate: int | None) -> bytes:
+    return b"%d octets of %d" % (size, internaldate or 0)
 
 
 def _selectable(listed: Sequence[RemoteMailbox]) -> list[RemoteMailbox]:

@@ -39,10 +39,12 @@ def run_account(
     `remember_as` is the name under which the Maildir is remembered, if not the account's. `on_event` is called from this
     thread and from the connections' threads.
     """
-    report = Report(account.name)
+    report = Report(account.name, dry_run=options.dry_run)
     started = time.monotonic()
 
     def note(text: str) -> None:
+        if text in report.notices:
+            return  # a later look has found the same
         report.notices.append(text)
         on_event(Notice(account.name, text))
 

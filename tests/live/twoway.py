@@ -104,7 +104,7 @@ class Sides:
         """Both sides have the same, another run does nothing and plans nothing, and nothing was asked that is not offered."""
         self.assert_same()
         self.sync()
-        assert "plan" not in self.sync("--dry-run")
+        assert self.sync("--dry-run")["plan"] == []
         self.assert_same()
         if self.bare is not None:
             assert self.bare.refused == []

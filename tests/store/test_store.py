@@ -310,8 +310,15 @@ class TestMemory:
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
         assert memory.load("work") == (None, False)
         found = memory.Remembered("id", 7, "/m", 1.5, 42)
+        directory = Path(memory.directory())
+        directory.mkdir(parents=True)
+        left, busy = directory / "work.json.4194304.1.tmp", directory / f"work.json.{os.getppid()}.1.tmp"
+        for path in (left, busy):
+            path.write_bytes(b"{")
         memory.save("work", found)
         assert memory.load("work") == (found, False)
+        assert busy.exists()
+        assert not left.exists(), "no process of Linux has this number"
         assert (tmp_path / "fetchmail-py" / "work.json").stat().st_mode & 0o777 == 0o600
 
     @pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b"\xff", json.dumps({"store_id": 1, "run": "x"}).encode()])

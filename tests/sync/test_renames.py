@@ -10,6 +10,7 @@ import pytest
 
 from tests.servers.base import Cut
 from tests.servers.imap import ALL, BARE, ImapServer
+from tests.servers.mailbox import Store
 from tests.sync.test_folders import filled
 from tests.sync.test_twoway import assert_equal, done
 from tests.sync.world import World, world
@@ -54,6 +55,25 @@ def assert_nothing_crossed(found: World) -> None:
 
 
 class TestAtTheServer:
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("offered", [ALL, BARE], ids=["all", "bare"])
+    def test_without_any_message_id(self, tmp_path: Path, offered: frozenset[str], mode: str) -> None:
+        """What proves that they are the same is size and date of arrival, under the same UIDs."""
+        store = Store()
+        for name in ("A", "B"):
+            store.create(name)
+            for number in range(3):
+                data = f"Subject: {name}{number}\r\n\r\n{name * (number + 1)}\r\n".encode()
+                store.append(data, name, internaldate=1_700_000_000 + number + len(name) * ord(name))
+        with world(tmp_path, store, ImapServer(store, capabilities=offered), mode=mode) as account:
+            account.sync()
+            exchanged(store.rename)
+            report = account.sync()
+            assert report.downloaded == report.uploaded == 0
+            for name in ("A", "B"):
+                stored = {path.read_bytes().replace(b"\n", b"\r\n") for path in account.files(name).values()}
+                assert stored == {message.data for message in store.mailboxes[name].messages}
+
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("change", CHANGES)
     def test_the_folders_follow(self, account: World, change: Callable[[Callable[[str, str], object]], None], mode: str) -> None:
