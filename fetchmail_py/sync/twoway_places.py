@@ -46,6 +46,7 @@ class TwoWayPlaces(TwoWayNames):
             self.note(f"{path}: this folder's name is not that of a mailbox: it is left alone")
         actions: list[Action] = []
         there = {box.name for box in listed}
+        hollow = {box.name for box in listed if not box.selectable}
         known = sorted((box.row for box in boxes if not box.new), key=lambda row: row.name)  # what is below comes after
         renamed: dict[str, str] = {}
         for entry in local.renamed_here(self.home, known, unknown, names):
@@ -63,9 +64,9 @@ class TwoWayPlaces(TwoWayNames):
                 renamed[old] = entry.name
         for path, name in names.items():
             found = RemoteMailbox(name, delimiter, frozenset())
-            if name in there or not patterns.wanted(found, account.mailboxes):
+            if name in there - hollow or not patterns.wanted(found, account.mailboxes):
                 continue
-            if self._create_there(session, name):
+            if self._create_there(session, name, hollow=name in hollow):
                 actions.append(CreateRemoteMailbox(name))
                 row = state.add_mailbox(name, delimiter, path)
                 boxes.append(Box(found, row, self.home.maildir(row), new=True))
@@ -101,7 +102,8 @@ class TwoWayPlaces(TwoWayNames):
         self.home.commit()
         return True
 
-    def _create_there(self, session: ImapSession, name: MailboxName) -> bool:
+    def _create_there(self, session: ImapSession, name: MailboxName, *, hollow: bool) -> bool:
+        """Makes a mailbox; `hollow`: the server has the name already, as a level of names that holds no messages."""
         if self.options.dry_run:
             self._not_there.add(name)
             return True
@@ -109,7 +111,10 @@ class TwoWayPlaces(TwoWayNames):
         try:
             imap_store.create(session, name)
         except ServerRefused as error:
-            self.refused(error, name)
+            if hollow and error.status == "NO":
+                self.note(f"{printable(name)}: it holds no messages at the server ({error.text}): what is in its folder stays here")
+            else:
+                self.refused(error, name)
             return False
         return True
 

@@ -308,6 +308,16 @@ class TestMailboxes:
         sides.sync(uploaded=1)
         sides.settle()
 
+    def test_made_here_where_the_server_has_the_name_only(self, sides: Sides) -> None:
+        """A level of names (\\Noselect) becomes a mailbox: what is put into its folder goes up."""
+        sides.start()
+        sides.tell("create", "above/below")
+        sides.sync()
+        sides.make("above")
+        sides.add("above", "new/1700000001.a.host", next(mails(1, seed=7)), DATE)
+        sides.sync(uploaded=1)
+        sides.settle()
+
     def test_made_there(self, sides: Sides) -> None:
         sides.start()
         sides.tell("create", "Neu/Ümläut & mehr")
