@@ -112,6 +112,8 @@ JUMP = 2 * 24 * 3600.0
 """Seconds between two runs that no clock need explain."""
 LONGEST = 31 * 24 * 3600.0
 """No longer time between two runs counts as usual, whatever happened before."""
+FADES = 10
+"""How many times as long a time is remembered as usual: a holiday not for ever, a weekend until the next one."""
 
 
 class Clock(NamedTuple):
@@ -120,7 +122,7 @@ class Clock(NamedTuple):
     last: float | None
     """Its newest time (POSIX) that was taken for true; None: none yet."""
     longest: float = 0.0
-    """The longest time between two runs so far, in seconds."""
+    """The longest time between two runs lately, in seconds."""
 
     def behind(self, now: float) -> bool:
         """Whether it says that the last run is yet to come, or that it was wrong then."""
@@ -130,10 +132,12 @@ class Clock(NamedTuple):
         """Whether it says that more time has passed since the last run than usually does."""
         return self.last is not None and now - self.last > max(JUMP, 2 * self.longest)
 
-    def at(self, now: float) -> Clock:
-        """The same once `now` is taken for true."""
-        passed = 0.0 if self.last is None else now - self.last
-        return Clock(now, min(LONGEST, max(self.longest, passed)))
+    def at(self, now: float, *, sure: bool = False) -> Clock:
+        """The same once `now` is taken for true. A leap is no usual time, unless the user is `sure` of it: one that found
+        nothing to delete would make the next one usual."""
+        passed = 0.0 if self.last is None else max(0.0, now - self.last)
+        usual = 0.0 if self.leaps(now) and not sure else passed
+        return Clock(now, min(LONGEST, max(self.longest - usual / FADES, usual)))
 
     def stamp(self, now: float) -> float:
         """The time to record for what is stored now: never one that makes it look older than it is."""

@@ -217,7 +217,7 @@ class Pop3Run:
         last = state.get("clock") or state.get("last_sync")
         self._clock = Clock(None if last is None else float(last), float(state.get("longest_gap") or 0))
         if self.options.allow_mass_delete:
-            self._clock = self._clock.at(self._now)
+            self._clock = self._clock.at(self._now, sure=True)
         if self._clock.behind(self._now):
             if self.account.keep:
                 self.note(

@@ -200,6 +200,32 @@ class TestAClockThatJumps:
         clock.now += 40 * DAY
         assert kept.sync().deleted_remote == 5, "so long a time has passed before"
 
+    def test_a_leap_that_found_nothing_to_delete_makes_the_next_one_no_more_usual(
+        self, tmp_path: Path, clock: Clock
+    ) -> None:
+        store = Store()
+        with world(tmp_path, store, Pop3Server(store), keep=14 * DAY) as found:
+            found.sync()
+            clock.now += 40 * DAY
+            found.sync()
+            for data in mails(30):
+                store.append(data)
+            found.sync()
+            clock.now += 50 * DAY
+            self.waits(found)
+
+    def test_a_holiday_is_usual_for_a_while_only(self, kept: World, clock: Clock) -> None:
+        clock.now += 40 * DAY
+        assert kept.run(allow_mass_delete=True).deleted_remote == 30
+        for _ in range(70):
+            clock.now += DAY
+            kept.sync()
+        for data in mails(30, seed=9):
+            kept.store.append(data)
+        kept.sync()
+        clock.now += 50 * DAY
+        self.waits(kept)
+
     def test_a_few_need_no_word(self, tmp_path: Path, clock: Clock) -> None:
         store = Store()
         for data in mails(2):
