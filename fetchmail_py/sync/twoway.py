@@ -451,6 +451,8 @@ class TwoWayRun(TwoWayPlaces):
                     delta.unsent.append(twoway.Unpaired(message.uid, message.key))
                 else:
                     box.unfinished = True  # perhaps it is there after all: a later look tells
+            elif box.pull_only and message.stage == Stage.KEPT:
+                pass  # it came from there, and is like another, or has no Message-ID: nothing tells whether it is there still
             elif not message.size and message.stage != Stage.SENT:
                 self._stays_empty(box, message)
             elif message.stage != Stage.SENT or self._never_came(box, message):

@@ -78,6 +78,16 @@ def test_everything_comes_in_once_whatever_its_uids(in_any_mode: World) -> None:
     assert found.store.contents("Other") == {} or found.account.mode != "offline"
 
 
+def test_messages_that_nothing_tells_apart_are_not_said_to_wait(in_any_mode: World) -> None:
+    found = in_any_mode
+    for data in (b"Subject: twin\r\n\r\nx\r\n",) * 2 + (b"\r\nno header\r\n",):
+        found.store.append(data)
+    pulled(found, 15)
+    for _ in range(2):
+        report = pulled(found, 0)
+        assert not [notice for notice in report.notices if "cannot go up" in notice]
+
+
 def test_what_is_gone_there_stays_here(in_any_mode: World) -> None:
     found = in_any_mode
     pulled(found, 12)
