@@ -65,13 +65,14 @@ class ImapAccount:
 
     def connect(self) -> ImapSession:
         """A logged-in session."""
-        return ImapSession.open(
-            self.endpoint,
-            self.login,
-            compress=self.account.compress is True,
-            on_alert=lambda text: self.on_event(Alert(self.account.name, text)),
-            connect=self._connect,
-        )
+        with self.stop.heeded(self._connect) as connect:
+            return ImapSession.open(
+                self.endpoint,
+                self.login,
+                compress=self.account.compress is True,
+                on_alert=lambda text: self.on_event(Alert(self.account.name, text)),
+                connect=connect,
+            )
 
     def fail(self, box: Box, error: FetchmailError) -> None:
         """A mailbox that could not be dealt with: the others go on, the account has failed.

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 from fetchmail_py.errors import Interrupted
+
+if TYPE_CHECKING:
+    from fetchmail_py.session.endpoint import Endpoint
+    from fetchmail_py.session.transport import Transport
 
 
 class Options(NamedTuple):
@@ -56,6 +61,22 @@ class StopFlag:
                 self._wakers.remove(wake)
 
         return remove
+
+    @contextmanager
+    def heeded(self, connect: Callable[[Endpoint], Transport]) -> Iterator[Callable[[Endpoint], Transport]]:
+        """Connects as `connect` does; what waits there for a greeting or a login is woken by the signal too."""
+        removers: list[Callable[[], None]] = []
+
+        def connecting(endpoint: Endpoint) -> Transport:
+            transport = connect(endpoint)
+            removers.append(self.add_waker(transport.abort))
+            return transport
+
+        try:
+            yield connecting
+        finally:
+            for remove in removers:
+                remove()
 
     def check(self) -> None:
         """Raises Interrupted once the signal has come."""

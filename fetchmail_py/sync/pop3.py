@@ -82,9 +82,10 @@ class Pop3Run:
 
     def run(self) -> None:
         """Does it. Raises FetchmailError."""
-        session = Pop3Session.open(
-            endpoint_of(self.account), self.login, before_login=self._respect_login_delay, connect=self._connect
-        )
+        with self.stop.heeded(self._connect) as connect:
+            session = Pop3Session.open(
+                endpoint_of(self.account), self.login, before_login=self._respect_login_delay, connect=connect
+            )
         timers: list[threading.Timer] = []
 
         def wake() -> None:

@@ -101,7 +101,7 @@ def _work(
             from fetchmail_py.sync.layout_change import follow_settings  # noqa: PLC0415 - a maildrop has no mailboxes
 
             follow_settings(home, note)
-        with closing(EarlyConnection(endpoint_of(home.account))) as connection:
+        with closing(EarlyConnection(endpoint_of(home.account), stop.add_waker)) as connection:
             kind = _kind(home.account)
             kind(home, secret, options, report, on_event, note, stop, connection.connect).run()
     except StateDamaged:

@@ -6,25 +6,32 @@ import errno
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fetchmail_py.config import Account
 from fetchmail_py.errors import ExitStatus, Interrupted, Locked, SafetyStop, StoreError
 from fetchmail_py.report import Progress
 from fetchmail_py.store import delivery, durable
 from fetchmail_py.store.durable import write_all
 from fetchmail_py.store.state import FILE_NAME
-from fetchmail_py.sync.options import StopFlag
+from fetchmail_py.sync.options import Options, StopFlag
+from fetchmail_py.sync.run import run_account
 from tests.servers.imap import ImapServer
 from tests.servers.mailbox import Store
 from tests.servers.mails import mails
 from tests.servers.pop3 import Pop3Server
 from tests.sync.world import World, world
+
+PATIENCE = 20.0
+"""Seconds that only a failing test waits."""
 
 
 @pytest.fixture(params=["imap", "pop3"])
@@ -194,6 +201,38 @@ class TestDisk:
 
 
 class TestSignal:
+    @pytest.mark.parametrize("tls", ["implicit", "none"])
+    @pytest.mark.parametrize("protocol", ["imap", "pop3"])
+    def test_a_server_that_says_nothing_is_not_waited_for(self, tmp_path: Path, protocol: str, tls: str) -> None:
+        """Neither for its part of the handshake nor for its greeting."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            account = Account(
+                name="mute", protocol=protocol, host="127.0.0.1", port=listener.getsockname()[1], tls=tls, user="u",
+                maildir=str(tmp_path / "mail"), timeout=PATIENCE,
+            )  # fmt: skip
+            stop, done = StopFlag(), threading.Event()
+
+            def stops() -> None:
+                connection, _ = listener.accept()
+                stop.set(signal.SIGTERM)
+                done.wait(PATIENCE)
+                with connection:
+                    connection.recv(1)  # the client's part of the handshake, if it has one
+
+            thread = threading.Thread(target=stops)
+            thread.start()
+            try:
+                report = run_account(account, lambda: "secret", Options(), on_event=lambda _: None, stop=stop)
+            finally:
+                done.set()
+                thread.join()
+                for connecting in threading.enumerate():
+                    if connecting.name == "connect":
+                        connecting.join()
+        assert isinstance(report.failure, Interrupted), report.failure
+        assert report.exit_status == 128 + signal.SIGTERM
+        assert report.seconds < PATIENCE / 2
+
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_what_has_come_in_is_stored_and_the_rest_comes_later(self, account: World, number: int) -> None:
         for data in mails(600, seed=5):
