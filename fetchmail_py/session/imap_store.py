@@ -293,9 +293,17 @@ def copy(session: ImapSession, uids: Iterable[Uid], target: MailboxName) -> Copi
     return _transfer(session, b"UID COPY ", UidSet.of(uids), target, _Gone())
 
 
-def move(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: Sequence[Uid], target: MailboxName) -> Copied:
+def move(
+    session: ImapSession,
+    mailbox: MailboxName,
+    uidvalidity: int,
+    uids: Sequence[Uid],
+    target: MailboxName,
+    there: Collection[Uid] = (),
+) -> Copied:
     """UID MOVE out of the mailbox selected for changes; without MOVE (RFC 6851) a COPY, then a deletion by UID.
 
+    What is `there` already, copied before a connection was lost, is only deleted where a COPY would be made.
     A message that is gone already is left out of the answer; what could be copied and not removed is `left`. Raises
     ServerRefused: then nothing has been made, or the server is about to go, and nobody knows.
     """
@@ -309,7 +317,8 @@ def move(session: ImapSession, mailbox: MailboxName, uidvalidity: int, uids: Seq
         if not left:
             return copied
         return copied._replace(left=tuple(uid for uid in uids if uid in left), reason=NOTHING_DONE)
-    copied = copy(session, uids, target)
+    missing = [uid for uid in uids if uid not in there]
+    copied = copy(session, missing, target) if missing else Copied({}, 0)
     try:
         deleted = delete(session, mailbox, uidvalidity, tuple(uids))
     except ServerRefused as refused:

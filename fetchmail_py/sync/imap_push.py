@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from fetchmail_py.errors import ServerBusy, ServerRefused
 from fetchmail_py.model import (
-    DELETED,
     FLAG_TO_LETTER,
     NO_FLAGS,
     Delivered,
@@ -36,6 +35,7 @@ from fetchmail_py.store import content
 from fetchmail_py.store.maildir import LocalFile, letters_of
 from fetchmail_py.sync.imap_boxes import Box
 from fetchmail_py.sync.imap_deletions import Deletions
+from fetchmail_py.sync.imap_trash import Trash
 from fetchmail_py.sync.imap_work import Work
 from fetchmail_py.wire.utf7 import printable
 
@@ -67,6 +67,7 @@ class Push:
         self._session = work.session
         self._boxes = work.boxes
         self._deletions = deletions
+        self._trash = Trash(work, deletions)
         self._merged: set[tuple[MailboxName, Uid]] = set()
 
     # -- before downloads: moves and copies --------------------------------------------------------------------------
@@ -492,10 +493,10 @@ class Push:
         groups: dict[tuple[MailboxName, MailboxName | None], tuple[set[Uid], set[Uid]]] = {}
         for action in actions:
             if isinstance(action, push.DeleteAtServer | push.TrashAtServer):
-                trash = action.to if isinstance(action, push.TrashAtServer) else None
-                uids, also_here = groups.setdefault((action.mailbox, trash), (set(), set()))
-                uids.update(action.uids)
-                also_here.update(action.uids if action.also_here else ())
+                for trash, going in self._trash.ways(action):
+                    uids, also_here = groups.setdefault((action.mailbox, trash), (set(), set()))
+                    uids.update(going)
+                    also_here.update(going if action.also_here else ())
         for (name, trash), (uids, also_here) in groups.items():
             self._run.stop.check()
             box = self._boxes[name]
@@ -512,7 +513,7 @@ class Push:
             return
         for lot in self._lots(box, going):
             try:
-                in_trash = self._to_trash(box, lot, trash)
+                in_trash = self._trash.take(box, lot, also_here, trash)
             except ServerRefused as error:
                 if error.code != "NOPERM":
                     raise
@@ -522,6 +523,7 @@ class Push:
             self._deleted(box, gone, [uid for uid in also_here if uid in in_trash])
             for uid in in_trash.keys() - gone:
                 self._deletions.original_stays(box, uid)
+            self._trash.settle(box, in_trash)
             self._home.commit()
             if not gone:
                 break  # nor will the rest
@@ -556,24 +558,6 @@ class Push:
         self._report.deleted_remote += len(uids)
         self._home.barrier.directories(())
         self._home.commit()
-
-    def _to_trash(self, box: Box, uids: Sequence[Uid], trash: MailboxName) -> dict[Uid, bool]:
-        """Moves messages to the trash: what is there now, and whether it is gone from where it was."""
-        if self._run.account.expunge:
-            # What lies in the trash marked \Deleted would be removed from there at once.
-            unmark = imap_store.FlagStore(tuple(uids), NO_FLAGS, frozenset({DELETED}))
-            list(imap_store.store_flags(self._session, box.name, [unmark]))
-        try:
-            copied = imap_store.move(self._session, box.name, box.uidvalidity, uids, trash)
-        except ServerRefused as error:
-            if error.code not in {"TRYCREATE", "NONEXISTENT"}:
-                raise
-            imap_store.create(self._session, trash)
-            copied = imap_store.move(self._session, box.name, box.uidvalidity, uids, trash)
-        self._run.again = True
-        self._deletions.hold(box, copied.left, copied.reason or "")
-        # What is told as neither moved nor copied is not there.
-        return {uid: uid not in copied.left for uid in uids if uid not in copied.left or not copied.uids or uid in copied.uids}
 
     def _files(self, box: Box, uids: Iterable[Uid]) -> None:
         for pair in self._state.pairs_of(box.row.id, uids).values():

@@ -1,0 +1,120 @@
+"""The way to the trash, cut at each of its steps: one copy there, none where it was, and no deletion that is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fetchmail_py.errors import ExitStatus
+from tests.servers.base import Connection, Cut
+from tests.servers.imap import ALL, BARE, ImapServer
+from tests.servers.mails import mails
+from tests.sync.test_folders import filled
+from tests.sync.world import World, world
+
+SERVERS = {"MOVE": ALL, "COPY": ALL - {"MOVE"}, "bare": BARE}
+CUTS = 3
+
+
+@pytest.fixture(params=SERVERS)
+def account(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """A mailbox with six messages, synchronised, and an empty trash."""
+    store = filled("A")
+    store.create("Trash")
+    server = ImapServer(store, capabilities=SERVERS[request.param])
+    with world(tmp_path, store, server, mode="disconnected", trash="Trash") as found:
+        found.sync()
+        yield found
+
+
+def first(found: World) -> Path:
+    return sorted(found.files("A").values())[0]
+
+
+def removed_here(found: World) -> None:
+    first(found).unlink()
+
+
+def marked_here(found: World) -> None:
+    found.settings(expunge=True)
+    path = first(found)
+    path.rename(path.parent.parent / "cur" / f"{path.name.partition(':')[0]}:2,T")
+
+
+def marked_there(found: World) -> None:
+    found.settings(expunge=True)
+    found.store.set_flags(2, {"\\Deleted"}, "A")
+
+
+def marked_on_both_sides(found: World) -> None:
+    found.store.set_flags(2, {"\\Deleted"}, "A")
+    found.sync()
+    found.settings(expunge=True)
+
+
+def marked_and_never_here(found: World) -> None:
+    found.settings(expunge=True)
+    found.store.append(next(mails(1, seed=77)), "A", flags={"\\Deleted"})
+
+
+@pytest.mark.parametrize("step", ["-FLAGS", "UID COPY", "UID MOVE", "+FLAGS", "EXPUNGE"])
+@pytest.mark.parametrize(
+    "delete", [removed_here, marked_here, marked_there, marked_on_both_sides, marked_and_never_here]
+)
+def test_it_arrives_once_and_goes_where_it_was(account: World, delete: object, step: str) -> None:
+    assert callable(delete)
+    delete(account)
+    cuts = 0
+
+    def cut(line: str, connection: Connection) -> None:
+        nonlocal cuts
+        del connection
+        if step in line and cuts < CUTS:
+            cuts += 1
+            raise Cut
+
+    account.server.faults.hook = cut
+    for _ in range(CUTS):
+        report = account.run()
+        if report.exit_status is ExitStatus.OK:
+            break
+        assert report.exit_status is ExitStatus.TRY_AGAIN, report.failure
+        assert len(account.store.contents("Trash")) <= 1
+    account.sync()
+    left = 6 if delete is marked_and_never_here else 5
+    assert len(account.store.contents("Trash")) == len(account.files("Trash")) == 1
+    assert len(account.store.contents("A")) == len(account.files("A")) == left
+    assert not [path for path in account.files("Trash").values() if "T" in path.name.partition(":2,")[2]]
+    account.server.log.clear()
+    account.sync()
+    assert not [line for line in account.commands if "STORE" in line or "COPY" in line or "EXPUNGE" in line]
+
+
+def test_another_message_of_the_trash_is_not_taken_for_the_copy(account: World) -> None:
+    """One like it that was there before, and one without a Message-ID: both originals have to arrive all the same."""
+    bare = b"Subject: bare\r\n\r\nx\r\n"
+    like = account.store.contents("A")[2]
+    account.store.append(like, "Trash")
+    account.store.append(bare, "A")
+    account.sync()
+    for path in account.files("A").values():
+        if path.read_bytes().replace(b"\n", b"\r\n") in {bare, like}:
+            path.unlink()
+    cuts = 0
+
+    def cut(line: str, connection: Connection) -> None:
+        nonlocal cuts
+        del connection
+        if ("UID COPY" in line or "UID MOVE" in line) and not cuts:
+            cuts += 1
+            account.store.append(bare, "Trash")  # somebody else's
+            raise Cut
+
+    account.server.faults.hook = cut
+    assert account.run().exit_status is ExitStatus.TRY_AGAIN
+    account.sync()
+    trash = list(account.store.contents("Trash").values())
+    assert (trash.count(like), trash.count(bare)) == (2, 2)
+    assert len(account.store.contents("A")) == 5
