@@ -37,6 +37,7 @@ from fetchmail_py.store.maildir import Signature
 from fetchmail_py.store.state import KnownMessage, MailboxRow
 from fetchmail_py.sync import rebuild
 from fetchmail_py.sync.imap_boxes import PULL_ONLY, Box, Renamed, check_same_account, choose, place, renamed_there
+from fetchmail_py.sync.imap_deletions import SET_ASIDE
 from fetchmail_py.sync.imap_execute import Execution
 from fetchmail_py.sync.imap_work import ImapAccount
 from fetchmail_py.sync.renaming import Following, can_follow, record
@@ -316,11 +317,13 @@ class ImapRun(ImapAccount):
         another = row.uidvalidity != found.uidvalidity and bool(row.uidvalidity or state.count_present(row.id))
         if another or not found.uidvalidity:
             if found.uidvalidity:
-                self.note(f"{printable(box.name)}: its UIDVALIDITY has changed; its messages are recognised by content")
+                lost = sum(mailbox == row.id and ident.startswith(SET_ASIDE) for mailbox, ident in self.aside)
+                forgotten = f", and {count_of(lost, 'deletion')} set aside forgotten: what was to go stays" if lost else ""
+                self.note(f"{printable(box.name)}: its UIDVALIDITY has changed; its messages are recognised by content{forgotten}")
             if not row.uidvalidity:
                 row.read_only = False  # it had none before, and was pulled only
             state.renumber(row.id)
-            for fact in ("announced", "announced-there"):
+            for fact in ("announced", "announced-there", "to-trash"):
                 state.put(f"{fact}:{row.id}", None)
             state.undefer(row.id, [str(uid) for uid in self.retry.pop(row.id, [])])
             row.highestmodseq = 0

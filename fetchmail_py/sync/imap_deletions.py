@@ -15,7 +15,7 @@ from fetchmail_py.sync.imap_boxes import Box
 from fetchmail_py.sync.imap_work import Work
 from fetchmail_py.wire.utf7 import printable
 
-_ASIDE = "delete:"
+SET_ASIDE = "delete:"
 """What names a message that is set aside because it cannot be deleted, before its UID."""
 
 
@@ -33,7 +33,7 @@ class Deletions:
         """What was set aside and is no longer to be deleted is forgotten."""
         aside: dict[int, set[str]] = defaultdict(set)
         for mailbox, ident in self._run.aside:
-            if ident.startswith(_ASIDE):
+            if ident.startswith(SET_ASIDE):
                 aside[mailbox].add(ident)
         if not aside:
             return
@@ -111,7 +111,7 @@ class Deletions:
 
 
 def _idents(uids: Iterable[Uid]) -> list[str]:
-    return [f"{_ASIDE}{uid}" for uid in uids]
+    return [f"{SET_ASIDE}{uid}" for uid in uids]
 
 
 def _want_of(rights: str) -> str:

@@ -420,3 +420,14 @@ def test_what_gmail_keeps_is_not_deleted(tmp_path: Path) -> None:
         allow(found, None)
         assert_equal(found)
         assert (len(found.files()), len(found.files(ARCHIVE))) == (8, 6)
+
+
+def test_a_deletion_that_a_new_uidvalidity_makes_forgotten_is_told(account: World) -> None:
+    allow(account, "lrswi")
+    a_file(account).unlink()
+    waiting = account.run()
+    account.store.new_uidvalidity()
+    report = account.run()
+    forgotten = [notice for notice in report.notices if "1 deletion set aside forgotten" in notice]
+    assert len(forgotten) == waiting.deferred == 1
+    assert not [notice for notice in account.run().notices if "forgotten" in notice]
