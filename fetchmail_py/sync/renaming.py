@@ -7,16 +7,21 @@ one completes it. Where a directory's new place is still another's old one, that
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from string import ascii_lowercase
 from typing import NamedTuple
 
 from fetchmail_py.errors import StoreError
 from fetchmail_py.model import MailboxName
 from fetchmail_py.store.durable import Barrier, make_directories
+from fetchmail_py.store.keywords import FILE_NAME as KEYWORDS
+from fetchmail_py.store.keywords import KeywordTable
+from fetchmail_py.store.maildir import LOOKS, split_name, tidy, with_letters
 from fetchmail_py.store.state import MailboxRow, StateDb
 
-PARTS = ("tmp", "new", "cur", "dovecot-keywords", "maildirfolder")
+PARTS = ("tmp", "new", "cur", KEYWORDS, "maildirfolder")
 _ASIDE = ".fetchmail-py.renaming-"
 """Begins the directory, below the old one, in which what is set aside waits: no mailbox's path has such a name."""
 _ALL_ASIDE = "renaming-aside"
@@ -80,17 +85,94 @@ def finish(state: StateDb, root: str, barrier: Barrier) -> None:
 
 
 def _bring(old: str, new: str, barrier: Barrier) -> None:
-    """What makes a directory a mailbox goes from one place to another; nothing of it may be there any more."""
+    """What makes a directory a mailbox goes from one place to another. What a mail reader has put there meanwhile stays."""
     parts = [name for name in PARTS if os.path.lexists(f"{old}/{name}")]
     if not parts:
         return  # done already; or renamed here too, and found by looking, as any folder is
-    changed = make_directories(new)
-    for name in parts:
+    try:
+        changed = make_directories(new)
+        letters = _joined_keywords(old, new)
+        # The keywords' names first: at no time does a file bear a letter that has lost its name.
+        names = sorted(parts, key=lambda name: name != KEYWORDS) if letters is None else parts
+        for name in names:
+            _bring_part(f"{old}/{name}", f"{new}/{name}", (letters or {}) if name == "cur" else {}, barrier)
+        barrier.created((*changed, new))
+    except StoreError as error:
+        error.hint = error.hint or f"put that right, or move what is in {old} to {new} by hand; the next run goes on with it"
+        raise
+
+
+def _joined_keywords(old: str, new: str) -> dict[str, str] | None:
+    """What letters have to become whose keywords have others in the new place; None where only one place has a table.
+
+    A letter means what the table beside its file says, so the tables become one before a file moves, and the old one goes last.
+    """
+    if not all(os.path.lexists(f"{path}/{KEYWORDS}") for path in (old, new)):
+        return None
+    theirs, ours = KeywordTable.load(old), KeywordTable.load(new)
+    found = {}
+    for letter in ascii_lowercase:
+        name = theirs.name_of(letter)
+        if name is not None:
+            found[letter] = ours.letter_for(name) or ""  # none is left: the state keeps the keyword, as any past the 26th
+    ours.save()
+    return {letter: other for letter, other in found.items() if other != letter}
+
+
+def _bring_part(old: str, new: str, letters: Mapping[str, str], barrier: Barrier) -> None:
+    """One part: as a whole where there is none in the new place, else file by file."""
+    is_directory = os.path.isdir(old) and not os.path.islink(old)
+    if not (is_directory and letters):
+        with contextlib.suppress(FileExistsError):
+            barrier.rename(old, new)
+            return
+    try:
+        if is_directory:
+            barrier.created(make_directories(new))
+            _bring_files(old, new, letters, barrier)
+        else:
+            barrier.directories(_there([os.path.dirname(new), *(f"{os.path.dirname(new)}/{name}" for name in ("new", "cur"))]))
+            os.unlink(old)  # a table that has become a part of the other, or a mark that is there already
+    except OSError as error:
+        raise StoreError.from_os_error(error, "renaming the mailbox", old) from error
+
+
+def _bring_files(old: str, new: str, letters: Mapping[str, str], barrier: Barrier) -> None:
+    for _ in range(LOOKS):
+        for name in os.listdir(old):
+            _bring_file(f"{old}/{name}", f"{new}/{_lettered(name, letters)}", barrier)
+        barrier.directories((new,))
         try:
-            os.rename(f"{old}/{name}", f"{new}/{name}")
+            os.rmdir(old)
         except OSError as error:
-            raise StoreError.from_os_error(error, "renaming the mailbox", f"{old}/{name}") from error
-    barrier.created((*changed, new))
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+            continue  # a message came in meanwhile
+        return
+    raise StoreError(f"renaming the mailbox: it never comes to rest: {old}", path=old, errno=errno.EBUSY)
+
+
+def _bring_file(old: str, new: str, barrier: Barrier) -> None:
+    try:
+        barrier.rename(old, new)
+    except FileNotFoundError:
+        pass  # a mail reader has renamed or removed it: the next look has it
+    except FileExistsError as error:
+        if not os.path.samefile(old, new):
+            raise StoreError(
+                f"renaming the mailbox: there are two different files of this name: {old} and {new}",
+                path=old,
+                errno=errno.EEXIST,
+                hint="move one of them out of the way; the next run goes on with it",
+            ) from error
+        os.unlink(old)  # where a file system cannot rename without replacing, a cut leaves both names
+
+
+def _lettered(name: str, letters: Mapping[str, str]) -> str:
+    """A file's name with the letters that its keywords have in the new place."""
+    before = tidy(split_name(name)[1])
+    after = tidy("".join(letters.get(letter, letter) for letter in before))
+    return name if after == before else with_letters(name, after)
 
 
 def _clear(root: str, path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fetchmail_py.errors import ConfigError, ExitStatus
-from fetchmail_py.store.state import FILE_NAME
+from fetchmail_py.errors import ConfigError, ExitStatus, StoreError
+from fetchmail_py.store.state import FILE_NAME, StateDb
+from fetchmail_py.sync.renaming import Following, begin
 from tests.servers.imap import ImapServer
 from tests.sync.test_folders import filled
 from tests.sync.test_twoway import done
@@ -128,3 +130,89 @@ class TestMap:
         account.store.append(b"Subject: new\r\n\r\n", "Drafts")
         assert done(account.sync()) == {"downloaded": 1}
         assert len(account.files("Entwürfe")) == 1
+
+
+def begin_only(account: World, moved: int) -> None:
+    """The layout changes to maildir++, and the run is cut when all is recorded and so many parts of each folder have moved."""
+    account.settings(layout="maildir++")
+    with closing(StateDb.open(str(account.maildir / FILE_NAME))) as state:
+        rows = list(state.mailboxes().values())
+        state.put("places", json.dumps(["maildir++", {}]))
+        old = {row.name: row.path for row in rows}
+        paths = {row.name: "" if row.name == "INBOX" else PATHS["maildir++"][row.name] for row in rows}
+        begin(state, [Following(row, row.name, row.delimiter, paths[row.name]) for row in rows])
+        state.commit()
+    for name, path in old.items():
+        for part in ("dovecot-keywords", "tmp", "new", "cur")[:moved]:
+            if (account.maildir / path / part).exists():
+                (account.maildir / paths[name]).mkdir(exist_ok=True)
+                (account.maildir / path / part).rename(account.maildir / paths[name] / part)
+
+
+def make(directory: Path) -> None:
+    """As a mail reader that has the folder open makes it anew."""
+    for part in ("tmp", "new", "cur"):
+        (directory / part).mkdir(parents=True, exist_ok=True)
+
+
+class TestCut:
+    """A run that moves the folders is cut, and something comes into the old places or the new ones before the next."""
+
+    @pytest.mark.parametrize("moved", range(5))
+    def test_the_old_folder_is_made_anew(self, account: World, moved: int) -> None:
+        account.sync()
+        begin_only(account, moved)
+        for path in PATHS["fs"].values():
+            make(account.maildir / path)
+        assert done(account.sync()) == {}
+        assert_all_there(account, PATHS["maildir++"])
+
+    @pytest.mark.parametrize("moved", range(5))
+    @pytest.mark.parametrize("layout", ["fs", "maildir++"])
+    def test_something_is_saved_meanwhile(self, account: World, moved: int, layout: str) -> None:
+        account.settings(mode="disconnected")
+        account.sync()
+        begin_only(account, moved)
+        folder = account.maildir / PATHS[layout]["Sent Items"]
+        make(folder)
+        (folder / "cur" / "1.reader.here:2,S").write_bytes(b"Subject: saved\n\n")
+        assert done(account.sync()) == {"uploaded": 1}
+        assert b"Subject: saved\r\n\r\n" in account.store.contents("Sent Items").values()
+        assert_all_there(account, PATHS["maildir++"])
+
+    def test_letters_mean_what_they_meant(self, account: World) -> None:
+        """Both places have a table of keywords, and the same letter for different ones."""
+        account.settings(mode="disconnected")
+        for uid, keyword in enumerate(("$Label1", "work"), start=1):
+            account.store.set_flags(uid, {keyword}, "Sent Items")
+        account.sync()
+        flags = {message.uid: set(message.flags) for message in account.store.mailboxes["Sent Items"].messages}
+        begin_only(account, 0)
+        folder = account.maildir / ".Sent Items"
+        make(folder)
+        (folder / "dovecot-keywords").write_text("0 theirs\n1 $Label1\n")
+        (folder / "cur" / "1.reader.here:2,a").write_bytes(b"Subject: saved\n\n")
+        assert done(account.sync()) == {"uploaded": 1}
+        assert (folder / "dovecot-keywords").read_text() == "0 theirs\n1 $Label1\n2 work\n"
+        now = {message.uid: set(message.flags) for message in account.store.mailboxes["Sent Items"].messages}
+        saved = next(uid for uid, data in account.store.contents("Sent Items").items() if b"saved" in data)
+        assert now == flags | {saved: {"theirs"}}
+        assert_all_there(account, PATHS["maildir++"])
+
+    def test_no_file_replaces_another(self, account: World) -> None:
+        account.sync()
+        begin_only(account, 0)
+        mine = next(iter(account.files("Sent Items").values()))
+        content = mine.read_bytes()
+        folder = account.maildir / ".Sent Items"
+        make(folder)
+        other = folder / mine.parent.name / mine.name
+        other.write_bytes(b"Subject: another\n\n")
+        report = account.run()
+        assert isinstance(report.failure, StoreError)
+        assert "two different files of this name" in report.failure.detail
+        assert report.failure.hint == "move one of them out of the way; the next run goes on with it"
+        assert (mine.read_bytes(), other.read_bytes()) == (content, b"Subject: another\n\n")
+        other.unlink()
+        assert done(account.sync()) == {}
+        assert_all_there(account, PATHS["maildir++"])
