@@ -282,6 +282,14 @@ class Maildir:
             skipped += odd
         return found
 
+    def scan_part(self) -> dict[MessageKey, LocalFile]:
+        """As `scan`, of the one of new/ and cur/ that is there: for a dry run, which cannot make the other."""
+        found: dict[MessageKey, LocalFile] = {}
+        for subdir, directory in (("new", self.new), ("cur", self.cur)):
+            if os.path.isdir(directory):
+                self._names(subdir, found, [])
+        return found
+
     def _names(self, subdir: str, found: dict[MessageKey, LocalFile], odd: list[str]) -> None:
         make = tuple.__new__  # half the price of LocalFile(), which counts over 100,000 names
         neat: dict[str, str] = {}

@@ -13,7 +13,7 @@ from typing import Self
 from uuid import uuid4
 
 from fetchmail_py.config import Account
-from fetchmail_py.model import FLAG_TO_LETTER, LETTER_TO_FLAG, NO_FLAGS, Flags, LineEnds, MessageKey, Stage
+from fetchmail_py.model import FLAG_TO_LETTER, LETTER_TO_FLAG, NO_FLAGS, Flags, LineEnds, MessageKey, Stage, count_of
 from fetchmail_py.session.endpoint import Endpoint
 from fetchmail_py.store import memory
 from fetchmail_py.store.durable import Barrier, make_directories
@@ -44,6 +44,8 @@ class Home:
         self.covers_all = True
         """This run looks at everything the account has; else a distrust stays for the rest."""
         self.fold_case = False
+        self.between_places: set[int] = set()
+        """Dry run: mailboxes whose folder is in two places, since the run that moved it was cut."""
         self.state: StateDb
         self.barrier: Barrier
         self._name = remember_as
@@ -131,9 +133,13 @@ class Home:
 
     def _settle(self) -> None:
         """Completes what was on its way into the Maildir when a run ended, and removes what was not."""
-        mailboxes = {row.id: row for row in self.state.mailboxes().values()}
-        if not self.dry_run:
+        if self.dry_run:
+            cut, self.between_places = renaming.under_way(self.state, self.root)
+            if cut:
+                self._note(f"a renaming of {count_of(cut, 'folder')} here was cut: the next run completes it first")
+        else:
             renaming.finish(self.state, self.root, self.barrier)
+        mailboxes = {row.id: row for row in self.state.mailboxes().values()}
         open_intents: dict[int, dict[MessageKey, Flags]] = {}
         uids: dict[tuple[int, MessageKey], int] = {}
         for mailbox, uid, key, flags in self.state.arriving():

@@ -274,16 +274,18 @@ class ImapRun(ImapAccount):
         if emptied and self.home.trusted and not box.new:
             # The server was told to delete all there was, once it was here. What its reader did with it since is no matter.
             return
-        if box.new and not maildir.has_a_part():
+        if (box.new and not maildir.has_a_part()) or row.id in self.home.between_places:
             return
         if not maildir.exists():
             if not maildir.has_a_part():
                 box.files = {}
                 return
             # Some tools leave empty directories out when they copy: new/ is missing, and cur/ is full.
+            if self.options.dry_run:
+                box.files, box.pairs = maildir.scan_part(), self.home.state.pairs(row.id)
+                return
             self.home.begin_effects()
-            if not self.options.dry_run:
-                maildir.create()
+            maildir.create()
         skip = row.signature is not None and self.home.trusted and not self.options.full
         if skip and row.signature is not None and maildir.unchanged_since(Signature(*row.signature)):
             return

@@ -84,6 +84,36 @@ def finish(state: StateDb, root: str, barrier: Barrier) -> None:
     state.commit()
 
 
+def under_way(state: StateDb, root: str) -> tuple[int, set[int]]:
+    """For a dry run, which finishes nothing: the rows get the paths where their folders are, in a state that is not kept.
+
+    Returns how many renamings are open, and the mailboxes that have parts in two places: they cannot be looked at.
+    """
+    rows = [row for row in state.mailboxes().values() if state.get(f"renaming:{row.id}") is not None]
+    old = {row.id: state.get(f"renaming:{row.id}") or "" for row in rows}
+    new_places = {row.path for row in rows}
+    all_aside = state.get(_ALL_ASIDE) is not None
+    between = set()
+    following = []
+    for row in rows:
+        was = old[row.id]
+        aside = f"{was}/{_ASIDE}{row.id}".lstrip("/")
+        # Until all are aside, what lies in a place is theirs that were there; then it is theirs that come there.
+        places = (was, row.path) if was not in new_places else (aside, row.path) if all_aside else (was, aside)
+        parts = {path: _parts(f"{root}/{path}") for path in places}
+        whole = [path for path in places if parts[path] >= {"new", "cur"}]
+        there = [path for path in places if parts[path] & {"new", "cur", KEYWORDS}]
+        if len(there) > 1 or len(whole) < len(there):
+            between.add(row.id)
+        following.append(Following(row, row.name, row.delimiter, (whole or there or [row.path])[0]))
+    record(state, following)
+    return len(rows), between
+
+
+def _parts(path: str) -> set[str]:
+    return {name for name in PARTS if os.path.lexists(f"{path}/{name}")}
+
+
 def _bring(old: str, new: str, barrier: Barrier) -> None:
     """What makes a directory a mailbox goes from one place to another. What a mail reader has put there meanwhile stays."""
     parts = [name for name in PARTS if os.path.lexists(f"{old}/{name}")]

@@ -125,7 +125,7 @@ class TwoWayPlaces(TwoWayNames):
         row, maildir, state = box.row, box.maildir, self.home.state
         if self.options.full:
             row.read_only = False  # asked again
-        if box.new and not maildir.has_a_part():
+        if (box.new and not maildir.has_a_part()) or row.id in self.home.between_places:
             return
         if not maildir.exists() and not self._may_be_made(box):
             return

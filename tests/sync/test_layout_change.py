@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fetchmail_py.errors import ConfigError, ExitStatus, StoreError
+from fetchmail_py.model import MailboxName
 from fetchmail_py.store.state import FILE_NAME, StateDb
 from fetchmail_py.sync.renaming import Following, begin
 from tests.servers.imap import ImapServer
@@ -198,6 +199,46 @@ class TestCut:
         saved = next(uid for uid, data in account.store.contents("Sent Items").items() if b"saved" in data)
         assert now == flags | {saved: {"theirs"}}
         assert_all_there(account, PATHS["maildir++"])
+
+    @pytest.mark.parametrize("moved", range(5))
+    def test_a_dry_run_looks_where_the_folders_are(self, account: World, moved: int) -> None:
+        account.store.set_flags(1, {"$Label1"}, "Sent Items")
+        account.sync()
+        begin_only(account, moved)
+        before = sorted(account.maildir.rglob("*"))
+        report = account.run(dry_run=True)
+        assert report.failure is None
+        assert report.plan == []
+        assert report.notices == ["a renaming of 4 folders here was cut: the next run completes it first"]
+        assert sorted(account.maildir.rglob("*")) == before
+        assert done(account.sync()) == {}
+        assert_all_there(account, PATHS["maildir++"])
+
+    @pytest.mark.parametrize("steps", range(5))
+    def test_a_dry_run_while_two_change_places(self, account: World, steps: int) -> None:
+        account.sync()
+        account.settings(map={"Sent Items": "Lists/a.b", "Lists/a.b": "Sent Items"})
+        names = ("Sent Items", "Lists/a.b")
+        with closing(StateDb.open(str(account.maildir / FILE_NAME))) as state:
+            rows = [state.mailboxes()[MailboxName(name)] for name in names]
+            state.put("places", json.dumps(["fs", account.account.map]))
+            begin(state, [Following(row, row.name, row.delimiter, names[1 - n]) for n, row in enumerate(rows)])
+            if steps > 2:
+                state.put("renaming-aside", "1")
+            state.commit()
+        aside = [account.maildir / name / f".fetchmail-py.renaming-{row.id}" for name, row in zip(names, rows, strict=True)]
+        old = [account.maildir / name for name in names]
+        for source, target in ((old[0], aside[0]), (old[1], aside[1]), (aside[0], old[1]), (aside[1], old[0]))[:steps]:
+            target.mkdir(exist_ok=True)
+            for part in ("tmp", "new", "cur"):
+                (source / part).rename(target / part)
+        report = account.run(dry_run=True)
+        assert report.failure is None
+        assert report.plan == []
+        assert report.notices == ["a renaming of 2 folders here was cut: the next run completes it first"]
+        assert done(account.sync()) == {}
+        exchanged = {"Sent Items": names[1], "Sent Items/2025": "Sent Items/2025", "Lists/a.b": names[0]}
+        assert_all_there(account, {"INBOX": "INBOX", **exchanged})
 
     def test_no_file_replaces_another(self, account: World) -> None:
         account.sync()

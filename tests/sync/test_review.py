@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from fetchmail_py.errors import ExitStatus, ProtocolError, SafetyStop
+from fetchmail_py.plan.actions import CreateMailbox, Recognise
+from fetchmail_py.store.state import FILE_NAME
 from fetchmail_py.sync import imap_execute
 from tests.servers.base import Connection
 from tests.servers.imap import ALL, BARE, ImapServer
@@ -198,6 +200,24 @@ class TestDoubles:
         (account.maildir / "Archive/new").rmdir()
         assert account.sync().downloaded == 0
         account.assert_same("Archive")
+
+    @pytest.mark.parametrize(
+        ("mode", "state"),
+        [("disconnected", "kept"), ("mirror", "kept"), ("backup", "kept"), ("mirror", "lost"), ("backup", "lost")],
+    )
+    def test_a_dry_run_makes_nothing_and_looks_all_the_same(self, account: World, mode: str, state: str) -> None:
+        account.settings(mode=mode)
+        for uid in range(1, 5):
+            account.store.set_flags(uid, ["\\Seen"], "Archive")
+        account.sync()
+        (account.maildir / "Archive/new").rmdir()
+        if state == "lost":
+            (account.maildir / FILE_NAME).unlink()
+        report = account.run(dry_run=True)
+        assert report.failure is None
+        assert not [action for action in report.plan if not isinstance(action, (CreateMailbox, Recognise))]
+        assert not (account.maildir / "Archive/new").exists()
+        assert account.sync().downloaded == 0
 
     def test_a_rename_seen_first_by_a_run_of_another_mailbox(self, account: World) -> None:
         account.sync()
