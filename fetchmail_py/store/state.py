@@ -307,9 +307,7 @@ class StateDb:
 
     def add_mailbox(self, name: MailboxName, delimiter: str | None, path: str) -> MailboxRow:
         """A new mailbox of which nothing is known yet."""
-        cursor = self._run(
-            "INSERT INTO mailbox(name, delimiter, path) VALUES(?, ?, ?)", (_blob(name), delimiter, _blob(path))
-        )
+        cursor = self._run("INSERT INTO mailbox(name, delimiter, path) VALUES(?, ?, ?)", (_blob(name), delimiter, _blob(path)))
         assert cursor.lastrowid is not None
         return MailboxRow(id=cursor.lastrowid, name=name, delimiter=delimiter, path=path)
 
@@ -327,15 +325,18 @@ class StateDb:
             ),
         )  # fmt: skip
 
+    def remove_mailbox(self, mailbox: int) -> None:
+        """Forgets a mailbox and all its messages, also those that are set aside."""
+        for table, column in (("message", "mailbox"), ("deferred", "mailbox"), ("mailbox", "id")):
+            self._run(f"DELETE FROM {table} WHERE {column} = ?", (mailbox,))  # noqa: S608 our own words
+
     # -- pairs -------------------------------------------------------------------------------------------------------
 
     def pairs(self, mailbox: int) -> dict[Uid, Pair]:
         """Every pair of a mailbox by UID, in UID order: work per message."""
         with _translated(self.path):
             cursor = self._db.execute("SELECT uid, key, flags, stage FROM message WHERE mailbox = ? ORDER BY uid", (mailbox,))
-            return {
-                uid: Pair(uid, MessageKey(_text(key)), flags_of(flags), stage) for uid, key, flags, stage in cursor
-            }
+            return {uid: Pair(uid, MessageKey(_text(key)), flags_of(flags), stage) for uid, key, flags, stage in cursor}
 
     def rows(self, mailbox: int) -> Iterator[tuple[Uid, bytes, str, int]]:
         """Every row of a mailbox as it is stored, (uid, key, flags, stage), newest first: for who looks at a million.

@@ -35,7 +35,7 @@ from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import Identified, identify
 from fetchmail_py.store.maildir import Signature
 from fetchmail_py.store.state import KnownMessage, MailboxRow
-from fetchmail_py.sync import rebuild
+from fetchmail_py.sync import gone_mailboxes, rebuild
 from fetchmail_py.sync.imap_boxes import PULL_ONLY, Box, Renamed, check_same_account, choose, place, renamed_there
 from fetchmail_py.sync.imap_deletions import SET_ASIDE
 from fetchmail_py.sync.imap_execute import Execution
@@ -89,6 +89,9 @@ class ImapRun(ImapAccount):
         self._check_listed(listed)
         check_same_account(self.home, listed, session, fresh=self.options.fresh)
         self.home.covers_all = self.options.mailboxes is None
+        for mailbox in gone_mailboxes.forget(self.home, listed, self.note):
+            self.retry.pop(mailbox, None)
+            self.aside = {known for known in self.aside if known[0] != mailbox}
         self.before_names(listed)
         renamed = renamed_there(self.home, listed, session, self.note)
         first: list[Action] = [RenameMailbox(entry.row.name, entry.remote.name) for entry in renamed]

@@ -7,10 +7,11 @@ what other programs have made would mean another mailbox. Where the directories 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import NamedTuple
 
 from fetchmail_py.errors import ConfigError
+from fetchmail_py.model import RemoteMailbox, count_of
 from fetchmail_py.plan import patterns
 from fetchmail_py.store.layout import FS, MAILDIRPP, path_for
 from fetchmail_py.store.state import MailboxRow
@@ -38,10 +39,8 @@ def follow_settings(home: Home, note: Callable[[str], None]) -> None:
     if not moving:
         state.put(_FACT, json.dumps(now))
         return
-    if home.dry_run:
-        note(f"{_what(before, now)}: {len(moving)} folders here are going to follow; this is what is done besides")
-        home.account = account._replace(layout=before.layout, map=before.map)
-        return
+    # Until they have followed, the folders are to be read by the settings of before.
+    home.account = account._replace(layout=before.layout, map=before.map)
     leaving = {row.path for row in moving}
     taken = set(rows_paths := [row.path for row in rows.values()]) - leaving
     following = []
@@ -50,10 +49,18 @@ def follow_settings(home: Home, note: Callable[[str], None]) -> None:
         taken.add(path)
         following.append(Following(row, row.name, row.delimiter, path))
     _refuse_unsafe(home, before, now, following, set(rows_paths))
+    count = sum(home.maildir(row).has_a_part() for row in moving)
+    told = f"{_what(before, now)}: {count_of(count, 'folder')} here"
+    if home.dry_run:
+        if count:
+            note(f"{told} would follow; this is what is done besides")
+        return
+    home.account = account
     home.begin_effects()
     state.put(_FACT, json.dumps(now))
     home.rename_mailboxes(following)
-    note(f"{_what(before, now)}: {len(moving)} folders here were renamed accordingly")
+    if count:
+        note(f"{told} followed")
 
 
 def _before(home: Home, now: _Settings) -> _Settings:
@@ -81,20 +88,39 @@ def _refuse_unsafe(home: Home, before: _Settings, now: _Settings, following: lis
         f"{path} is there already, or on another disk" for row, _, _, path in following
         if not can_follow(home.root, row.path, path, leaving)
     ), None)  # fmt: skip
+    hint = "put that right"
     if reason is None and before.layout != now.layout:
-        gone = [row.path for row, *_ in following if row.inode is not None and not home.maildir(row).has_a_part()]
-        new = [place.path for place in local.places(home.root, before.layout) if place.path not in known]
-        if gone or new:
-            path = f"{home.root}/{(gone or new)[0]}"
-            reason = f"{path} is gone from where it was" if gone else f"{path} is not known yet"
+        # What the server has no more, and is gone here too, nobody asks about.
+        gone = [row for row, *_ in following if row.listed and row.inode is not None and not home.maildir(row).has_a_part()]
+        new = _new_folders(home, [row for row, *_ in following], known)
+        if gone:
+            reason = f"{home.maildir(gone[0]).path} is gone from where it was"
+            hint = "put it back, or download it again with --fresh"
+        elif new:
+            reason = f"{home.root}/{new[0]} is not known yet"
+            hint = "if it is still not known then, move it out of the maildir"
     if reason is not None:
         key = "layout" if before.layout != now.layout else "map"
         was = before.layout if key == "layout" else json.dumps(dict(before.map), ensure_ascii=False)
         raise ConfigError(
             f"{_what(before, now)}, and the folders cannot follow: {reason}",
             key=key,
-            hint=f"set {key} back to {was} and sync once, put that right, then change it again; or give the account a new maildir",
+            hint=f"set {key} back to {was} and sync once, {hint}, then change it again; or give the account a new maildir",
         )
+
+
+def _new_folders(home: Home, rows: Sequence[MailboxRow], known: Container[str]) -> list[str]:
+    """Folders that a run would make mailboxes of, or take for renamed ones; not those that it would leave alone."""
+    places = [place for place in local.places(home.root, home.account.layout) if place.path not in known]
+    delimiter = next((row.delimiter for row in rows if row.delimiter), "/")
+    names, _ = local.server_names(home, places, delimiter)
+    boxes = {path: RemoteMailbox(name, delimiter, frozenset()) for path, name in names.items()}
+    lost = any(not home.maildir(row).has_a_part() for row in rows)
+    return [
+        place.path
+        for place in places
+        if lost or (place.path in boxes and patterns.wanted(boxes[place.path], home.account.mailboxes))
+    ]
 
 
 def _what(before: _Settings, now: _Settings) -> str:

@@ -161,6 +161,7 @@ class TwoWayRun(TwoWayPlaces):
             maildir = self.home.maildir(row)
             if not maildir.exists():
                 continue
+            count: Counter[MailboxName] = Counter()
             known = {pair.key for pair in self.home.state.pairs(row.id).values()}
             found = {key: file for key, file in maildir.scan().items() if key not in known}
             for gone in rest:
@@ -169,10 +170,13 @@ class TwoWayRun(TwoWayPlaces):
                 )
                 if file is not None:
                     self._stays(by_name[gone.mailbox], gone.pair.uid)
-                    self.note(
-                        f"{printable(row.name)}: a message was moved there from {printable(gone.mailbox)}, and the mailbox is no "
-                        "longer at the server: the server's copy stays where it is"
-                    )
+                    count[gone.mailbox] += 1
+            for name, number in count.items():
+                what, stays = "a message was", "copy stays where it is"
+                if number > 1:
+                    what, stays = f"{number} messages were", "copies stay where they are"
+                moved_there = f"{what} moved there from {printable(name)}"
+                self.note(f"{printable(row.name)}: {moved_there}, and the mailbox is no longer at the server: the server's {stays}")
 
     def _new_files(
         self,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from fetchmail_py.errors import ConfigError, ExitStatus
+from fetchmail_py.model import MailboxName
+from fetchmail_py.store.state import FILE_NAME, StateDb
 from tests.servers.imap import ALL, BARE, ImapServer
 from tests.servers.mailbox import Store
 from tests.servers.mails import mails
@@ -206,3 +209,78 @@ def test_patterns_that_match_nothing(tmp_path: Path, mode: str) -> None:
         assert isinstance(report.failure, ConfigError)
         assert "Wrok" in report.failure.detail
         assert report.exit_status is ExitStatus.CONFIG
+
+
+class TestGoneOnBothSides:
+    """Deleted at the server, and the folder removed here: what is left is the name, which others may get."""
+
+    @pytest.mark.parametrize("mode", ["disconnected", "mirror"])
+    def test_it_is_forgotten(self, account: World, mode: str) -> None:
+        account.settings(mode=mode)
+        account.store.delete("Archive")
+        account.sync()
+        shutil.rmtree(account.maildir / "Archive")
+        assert account.sync().notices == ["Archive: gone at the server and here, and forgotten"]
+        assert account.sync().notices == []
+        account.store.create("Other")
+        for data in mails(3, seed=7):
+            account.store.append(data, "Other")
+        assert done(account.sync()) == {"downloaded": 3}
+        account.assert_same("Other")
+
+    @pytest.mark.parametrize("seen", [True, False])
+    def test_another_folder_gets_its_name(self, account: World, *, seen: bool) -> None:
+        account.store.create("Work")
+        for data in mails(3, seed=7):
+            account.store.append(data, "Work")
+        account.store.delete("Archive")
+        account.sync()
+        shutil.rmtree(account.maildir / "Archive")
+        if seen:
+            account.sync()
+        (account.maildir / "Work").rename(account.maildir / "Archive")
+        assert done(account.sync()) == {"moved_remote": 1}
+        assert set(account.store.mailboxes) == {"INBOX", "Archive"}
+        account.store.append(b"Subject: new\r\n\r\n", "Archive")
+        assert done(account.sync()) == {"downloaded": 1}
+        assert_equal(account)
+
+    def test_a_folder_that_may_come_back_is_known(self, tmp_path: Path) -> None:
+        """A disk that is not mounted, or a folder with another name: what comes back is no new mailbox."""
+        names = ("Disk/Archive", "Mounted", "Linked")
+        store = filled(*names)
+        with world(tmp_path, store, ImapServer(store), mode="disconnected") as account:
+            account.sync()
+            (account.maildir / "Linked").rename(tmp_path / "linked")
+            (account.maildir / "Linked").symlink_to(tmp_path / "linked")
+            for name in names:
+                store.delete(name)
+            account.sync()
+            for name in (*names[:2], "../linked"):
+                (account.maildir / name).rename(tmp_path / "away" if name == "../linked" else tmp_path / name.replace("/", "-"))
+            (account.maildir / "Mounted").mkdir()
+            assert account.sync().notices == []
+            (account.maildir / "Mounted").rmdir()
+            (tmp_path / "Disk-Archive").rename(account.maildir / names[0])
+            (tmp_path / "Mounted").rename(account.maildir / names[1])
+            (tmp_path / "away").rename(tmp_path / "linked")
+            assert done(account.sync()) == {}
+            assert set(store.mailboxes) == {"INBOX"}
+
+    @pytest.mark.parametrize("mode", ["backup", "offline"])
+    def test_a_backup_forgets_nothing(self, account: World, mode: str) -> None:
+        account.store.delete("Archive")
+        account.settings(mode=mode, max_delete=1.0)
+        account.sync()
+        shutil.rmtree(account.maildir / "Archive")
+        assert account.sync().notices == []
+        with closing(StateDb.open_to_read(str(account.maildir / FILE_NAME))) as state:
+            assert MailboxName("Archive") in state.mailboxes()
+
+    def test_what_is_moved_into_its_folder_is_told_once(self, account: World) -> None:
+        account.store.delete("Archive")
+        account.sync()
+        for path in list(account.files().values())[:3]:
+            path.rename(account.maildir / "Archive/cur" / f"{path.name.partition(':')[0]}:2,")
+        (notice,) = account.sync().notices
+        assert notice.startswith("Archive: 3 messages were moved there from INBOX, and the mailbox is no longer at the server")

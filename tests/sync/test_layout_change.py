@@ -85,8 +85,10 @@ class TestLayout:
         account.settings(layout="maildir++")
         before = folders(account)
         account.commands.clear()
+        planned = account.run(dry_run=True)
         report = account.run()
         assert isinstance(report.failure, ConfigError)
+        assert (type(planned.failure), str(planned.failure)) == (ConfigError, str(report.failure))
         assert report.failure.key == "layout"
         assert report.exit_status is ExitStatus.CONFIG
         assert 'layout was "fs" and is "maildir++"' in report.failure.detail
@@ -96,6 +98,32 @@ class TestLayout:
         assert account.commands == []
         account.settings(layout="fs")
         account.sync()
+
+    def test_what_is_gone_on_both_sides_does_not(self, account: World) -> None:
+        """A backup goes on knowing it."""
+        account.sync()
+        account.store.delete("Lists/a.b")
+        account.sync()
+        shutil.rmtree(account.maildir / "Lists")
+        account.settings(layout="maildir++")
+        told = 'layout was "fs" and is "maildir++": 3 folders here'
+        assert account.sync(dry_run=True).notices[0] == f"{told} would follow; this is what is done besides"
+        assert account.sync().notices[0] == f"{told} followed"
+        assert_all_there(account, {name: path for name, path in PATHS["maildir++"].items() if name != "Lists/a.b"})
+
+    @pytest.mark.parametrize("folder", ["Spam", "a%ZZ"])
+    def test_what_a_run_leaves_alone_does_not(self, account: World, folder: str) -> None:
+        """What `mailboxes` excludes, and what has no mailbox's name: no run would ever know it."""
+        account.settings(mode="disconnected", mailboxes=("*", "!Spam"))
+        account.store.create("Spam")
+        account.sync()
+        make(account.maildir / folder)
+        (account.maildir / folder / "cur/1.here:2,").write_bytes(b"Subject: here\n\n")
+        account.settings(layout="maildir++")
+        assert done(account.sync()) == {}
+        assert done(account.sync()) == {}
+        assert folders(account) == {*PATHS["maildir++"].values(), folder}
+        assert set(account.store.mailboxes) == {*PATHS["fs"], "Spam"}
 
 
 class TestMap:
