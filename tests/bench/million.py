@@ -55,6 +55,7 @@ class Million(TwoWay):
         for name in ("cur", "new", "tmp"):
             (maildir / "INBOX" / name).mkdir(parents=True, mode=0o700)
         state = StateDb.open(str(maildir / FILE_NAME))
+        state.put("store_id", "a state that has seen all there is")
         row = state.add_mailbox(MailboxName("INBOX"), "/", "INBOX")
         row.uidvalidity, row.uidnext, row.highestmodseq, row.messages = uidvalidity, MILLION + 1, 1, MILLION
         row.settled = True
