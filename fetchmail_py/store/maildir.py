@@ -255,6 +255,10 @@ class Maildir:
             cur |= now_cur
         return {name for name in new if name[0] != 46}, {name for name in cur if name[0] != 46}
 
+    def every_key(self) -> set[MessageKey]:
+        """The keys of `names`, whatever bears them: links and pipes too."""
+        return {split_name(os.fsdecode(name))[0] for names in self.names() for name in names}
+
     def scan(self, skipped: list[str] | None = None) -> dict[MessageKey, LocalFile]:
         """Every message by its key, from names alone: no file is looked at. StoreError if new/ or cur/ is missing.
 
@@ -372,17 +376,19 @@ class Maildir:
                 return True
         raise self._restless(file)
 
-    def move(self, key: MessageKey, file: LocalFile, target: Maildir, letters: str) -> LocalFile | None:
-        """Moves a message to another Maildir under the same key, with these letters; None if it is gone here.
+    def move(
+        self, key: MessageKey, file: LocalFile, target: Maildir, letters: str, new_key: MessageKey | None = None
+    ) -> LocalFile | None:
+        """Moves a message to another Maildir under the same key or `new_key`, with these letters; None if it is gone here.
 
         Keyword letters mean something in one Maildir only: `letters` are the target's, and all of them. StoreError with
-        errno EXDEV where the target is on another file system, EEXIST where it has the key already.
+        errno EXDEV where the target is on another file system, EEXIST where it has a file of this name already.
         """
         found: LocalFile | None = file
         for _ in range(LOOKS):
             if found is None:
                 return None
-            moved = _placed(found, found.name, letters)
+            moved = _placed(found, found.name if new_key in {None, key} else str(new_key), letters)
             try:
                 self.barrier.rename(self.path_of(found), target.path_of(moved))
             except FileNotFoundError:

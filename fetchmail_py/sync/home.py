@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Self
 from uuid import uuid4
 
@@ -150,9 +150,11 @@ class Home:
             lost = self._settle_mailbox(self.maildir(row), {key: (f, self.keyword_letters(row, f)) for key, f in keys.items()})
             for key in list(lost):
                 # A move between mailboxes that was recorded but not made.
-                if self._finish_move(key, keys[key], row, list(mailboxes.values())):
+                if self._finish_move(key, keys[key], row, uids[mailbox, key], mailboxes):
                     lost.remove(key)
             self.state.forget(mailbox, [uids[mailbox, key] for key in lost])
+            for key in keys:
+                self.end_move(row, uids[mailbox, key])
         drop = {row.key: row.id for row in self.state.maildrop() if row.stage == Stage.ARRIVING} if self._is_pop3 else {}
         if drop:
             lost = self._settle_mailbox(self.inbox(), dict.fromkeys(drop, (NO_FLAGS, "")))
@@ -180,17 +182,30 @@ class Home:
             self.barrier.created((maildir.new, maildir.cur))
         return set(keys) - set(located)
 
-    def _finish_move(self, key: MessageKey, flags: Flags, target: MailboxRow, rows: list[MailboxRow]) -> bool:
+    def begin_move(self, target: MailboxRow, uid: int, source: MailboxRow, key: MessageKey) -> None:
+        """Where the file is that goes to `target` as `uid`, and its key there: another folder may have a file of that key too."""
+        self.state.put(f"moving:{target.id}:{uid}", f"{source.id} {key.encode('utf-8', 'surrogatepass').hex()}")
+
+    def end_move(self, target: MailboxRow, uid: int) -> None:
+        """It is there, or gone."""
+        self.state.put(f"moving:{target.id}:{uid}", None)
+
+    def _finish_move(
+        self, key: MessageKey, flags: Flags, target: MailboxRow, uid: int, rows: Mapping[int, MailboxRow]
+    ) -> bool:
         letters = letters_of(flags, self.keyword_letters(target, flags))
-        for row in rows:
-            if row.id != target.id:
-                source = self.maildir(row)
-                file = source.locate([key]).get(key)
-                if file is not None and file.subdir != "tmp":
-                    if not self.dry_run:
-                        source.move(key, file, self.maildir(target), letters)
-                        self.barrier.created((source.new, source.cur, self.maildir(target).new, self.maildir(target).cur))
-                    return True
+        begun = (self.state.get(f"moving:{target.id}:{uid}") or "").partition(" ")
+        # A state of an earlier version does not tell where it is.
+        sources = [row for row in rows.values() if row.id != target.id and begun[0] in {"", str(row.id)}]
+        old_key = MessageKey(bytes.fromhex(begun[2]).decode("utf-8", "surrogatepass")) if begun[2] else key
+        for row in sources:
+            source = self.maildir(row)
+            file = source.locate([old_key]).get(old_key)
+            if file is not None and file.subdir != "tmp":
+                if not self.dry_run:
+                    source.move(old_key, file, self.maildir(target), letters, key)
+                    self.barrier.created((source.new, source.cur, self.maildir(target).new, self.maildir(target).cur))
+                return True
         return False
 
     # -- places ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 
 from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, ProtocolError, ServerRefused, ServerUnreachable, StoreError
-from fetchmail_py.model import NO_FLAGS, Flags, MailboxName, Stage, Uid, UidValidity
+from fetchmail_py.model import NO_FLAGS, Flags, MailboxName, MessageKey, Stage, Uid, UidValidity
 from fetchmail_py.plan import oneway, twoway
 from fetchmail_py.plan.actions import (
     Action,
@@ -29,6 +29,7 @@ from fetchmail_py.plan.actions import (
 from fetchmail_py.session import imap_look
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import Fetched, Fetcher, FetchRequest, MailboxFailed, NotFetched
+from fetchmail_py.store.delivery import new_key
 from fetchmail_py.store.maildir import LocalFile, PublishError, letters_of
 from fetchmail_py.sync.arrivals import Arrivals, MaildirSink
 from fetchmail_py.sync.imap_boxes import Box
@@ -63,6 +64,8 @@ class Execution(Work):
         self._lock = threading.Lock()
         self._two_way = run.account.mode == twoway.DISCONNECTED
         self._deletions = Deletions(self)
+        self._keys: dict[int, set[MessageKey]] = {}
+        """Every key that a file or a row has, of the mailboxes that files are moved into."""
 
     def run(self) -> None:
         """Everything the plan has, then what is now true of each mailbox."""
@@ -156,8 +159,10 @@ class Execution(Work):
             self.state.forget(owner.row.id, [action.uid])
             return
         self._create(target)
+        key = action.key if box is target else self._free_key(target, action.key)
         self.state.move(owner.row.id, action.uid, target.row.id, action.to_uid, action.flags)
-        self.state.set_key(target.row.id, action.to_uid, action.key)
+        self.state.set_key(target.row.id, action.to_uid, key)
+        self.home.begin_move(target.row, action.to_uid, box.row, action.key)
         flags = action.flags if action.here is None else action.here
         letters = letters_of(flags, self.home.keyword_letters(target.row, flags))
         self.home.save_keywords()
@@ -165,7 +170,7 @@ class Execution(Work):
         if box is target:
             # It was brought there by hand already.
             self.report.moved_local += 1
-        elif box.maildir.move(action.key, file, target.maildir, letters) is None:
+        elif box.maildir.move(action.key, file, target.maildir, letters, key) is None:
             self.state.forget(target.row.id, [action.to_uid])
             target.unfinished = True
         else:
@@ -176,7 +181,23 @@ class Execution(Work):
         self.home.barrier.directories(touched)
         box.touched = target.touched = True
         self.state.arrived()
+        self.home.end_move(target.row, action.to_uid)
         self.home.commit()
+
+    def _free_key(self, target: Box, key: MessageKey) -> MessageKey:
+        """The key that a file gets in the mailbox that it is moved to: its own, unless a message there has the same.
+
+        `cp` keeps a file's name, and so its key: two messages of one key in one mailbox could not be told apart.
+        """
+        taken = self._keys.get(target.row.id)
+        if taken is None:
+            rows = self.state.rows(target.row.id)
+            known = {MessageKey(octets.decode("utf-8", "surrogatepass")) for _, octets, _, _ in rows}
+            taken = self._keys[target.row.id] = target.maildir.every_key() | known
+        if key in taken:
+            key = new_key()
+        taken.add(key)
+        return key
 
     def _local(self, actions: Iterable[Action]) -> None:
         """Flags, deletions here, and what only the state has to know."""

@@ -33,7 +33,7 @@ def look(home: Home, box: Box, *, contents: bool) -> None:
     changed, missing, strangers, sizes_of = _compare(home, box, contents=contents)
     if missing:
         # A mail reader renames while we read: absent is what was absent twice, with the directory at rest.
-        again = _keys(box.maildir)
+        again = box.maildir.every_key()
         if any(pair.key in again for pair in missing):
             box.signature = box.maildir.signature()
             changed, missing, strangers, sizes_of = _compare(home, box, contents=contents)
@@ -129,10 +129,6 @@ def _is_regular(path: str) -> bool | None:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except FileNotFoundError:
         return None
-
-
-def _keys(maildir: Maildir) -> set[MessageKey]:
-    return {split_name(os.fsdecode(name))[0] for names in maildir.names() for name in names}
 
 
 def part_has_all(home: Home, box: Box) -> bool:
@@ -326,7 +322,7 @@ def _is_the_same(home: Home, row: MailboxRow, place: Place) -> bool:
 
 def _common(home: Home, known: Collection[bytes], place: Place) -> int:
     """How many of these keys have a file there."""
-    return sum(key.encode("utf-8", "surrogatepass") in known for key in _keys(_maildir(home, place)))
+    return sum(key.encode("utf-8", "surrogatepass") in known for key in _maildir(home, place).every_key())
 
 
 def _maildir(home: Home, place: Place) -> Maildir:

@@ -186,6 +186,19 @@ def changes_on_both_sides(found: World) -> None:
     found.store.append(b"Subject: new\r\n\r\nnew\r\n", flags=["$Label2"])
 
 
+def moved_onto_a_copy(found: World) -> None:
+    """A file was copied with its name, so that two mailboxes have the key; then the server moves the message there."""
+    found.settings(mode="disconnected")
+    found.store.create("A")
+    found.sync()
+    path = next(path for path in found.files().values() if path.read_bytes().replace(b"\n", b"\r\n") == found.store.contents()[1])
+    for box in (BOXES[1], "A"):
+        shutil.copy(path, found.maildir / box / "cur" / f"{path.name.partition(':')[0]}:2,S")
+    found.sync()
+    found.sync()
+    found.store.move(1, "INBOX", BOXES[1])
+
+
 def with_names_to_exchange(found: World) -> None:
     """Three mailboxes, one with something below it, which are the same on both sides."""
     found.settings(mode="disconnected")
@@ -231,6 +244,7 @@ IMAP = [first_backup, mirror_of_changes, new_uidvalidity, renamed_mailbox, anoth
     [("imap", prepare) for prepare in IMAP]
     + [("bare imap", prepare) for prepare in (first_backup, mirror_of_changes, offline)]
     + [(kind, changes_on_both_sides) for kind in ("imap", "bare imap")]
+    + [(kind, moved_onto_a_copy) for kind in ("imap", "bare imap")]
     + [(kind, prepare) for kind in ("imap", "bare imap") for prepare in (names_exchanged_there, names_exchanged_here)]
     + [("pop3", download_and_delete), ("pop3 without uidl", download_and_delete)],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
