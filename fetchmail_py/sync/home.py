@@ -49,7 +49,7 @@ class Home:
         self.state: StateDb
         self.barrier: Barrier
         self._name = remember_as
-        self._note = note
+        self.note = note
         self._remembered: memory.Remembered | None = None
         self._keywords: dict[int, KeywordTable] = {}
         self._open: list[StateDb | Barrier | Lock] = []
@@ -72,7 +72,7 @@ class Home:
     def _enter(self, *, fresh: bool) -> None:
         remembered, damaged = memory.load(self._name)
         if damaged:
-            self._note("what was remembered about this Maildir could not be read; nothing is deleted in this run")
+            self.note("what was remembered about this Maildir could not be read; nothing is deleted in this run")
         self._remembered = remembered
         if not os.path.isdir(self.root):
             if not fresh:
@@ -98,14 +98,14 @@ class Home:
             self.state.put("store_id", uuid4().hex)
             self.trusted = not place.has_mail(self.root)
             if not self.trusted:
-                self._note("there is mail but no state: it is matched with the server; nothing is deleted in this run")
+                self.note("there is mail but no state: it is matched with the server; nothing is deleted in this run")
         elif remembered is None:
             # The very first run may have been cut before it could be remembered: that state has seen everything there was.
             self.trusted = not damaged and self.state.number("run") <= 1
         elif place.is_another_copy(self.state, remembered):
             self.trusted = False
             self.restored = True
-            self._note("the state is not that of the last run (restored?): nothing is deleted in this run")
+            self.note("the state is not that of the last run (restored?): nothing is deleted in this run")
         if not self.trusted:
             self.state.put("distrust", "1")
         elif self.state.get("distrust") is not None:

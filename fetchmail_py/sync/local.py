@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -15,8 +16,9 @@ from fetchmail_py.model import EMPTY_FILE, Delivered, Flags, LineEnds, MailboxNa
 from fetchmail_py.plan.twoway import Here
 from fetchmail_py.store import content
 from fetchmail_py.store.layout import MAILDIRPP, name_of
-from fetchmail_py.store.maildir import LocalFile, Maildir, split_name, tidy
+from fetchmail_py.store.maildir import LOOKS, LocalFile, Maildir, split_name, tidy
 from fetchmail_py.store.state import MailboxRow
+from fetchmail_py.sync import same_key
 from fetchmail_py.sync.home import Home
 from fetchmail_py.sync.imap_boxes import Box
 
@@ -30,15 +32,17 @@ def look(home: Home, box: Box, *, contents: bool) -> None:
     `contents`: also whether files of pairs have another size now, which costs a look at each.
     """
     box.signature = box.maildir.signature()
-    changed, missing, strangers, sizes_of = _compare(home, box, contents=contents)
-    if missing:
+    seen = _settled(home, box, contents=contents)
+    if seen.missing:
         # A mail reader renames while we read: absent is what was absent twice, with the directory at rest.
         again = box.maildir.every_key()
-        if any(pair.key in again for pair in missing):
+        if any(pair.key in again for pair in seen.missing):
             box.signature = box.maildir.signature()
-            changed, missing, strangers, sizes_of = _compare(home, box, contents=contents)
+            seen = _settled(home, box, contents=contents)
+    if seen.unclear:
+        same_key.fetch_again(home, box, seen.unclear)
     flags: dict[Uid, Flags] = {}
-    for pair, file in changed:
+    for pair, file in seen.changed:
         found = home.flags_known(box.row, file, pair.flags)
         if found != pair.flags:
             if pair.uid < 0:
@@ -46,18 +50,39 @@ def look(home: Home, box: Box, *, contents: bool) -> None:
             else:
                 flags[pair.uid] = found
         box.pairs[pair.uid] = pair
-    for pair in missing:
+    for pair in seen.missing:
         box.pairs[pair.uid] = pair
-    gone = [pair.key for pair in missing if pair.uid < 0]
+    gone = [pair.key for pair in seen.missing if pair.uid < 0]
     home.state.undefer(box.row.id, [f"{what}{key}" for key in gone for what in ("file:", EMPTY_FILE)])
-    edited = _edited(home, box, sizes_of) if contents else frozenset()
-    box.strangers = strangers
-    box.here = Here(flags, frozenset(pair.uid for pair in missing), edited)
+    edited = _edited(home, box, seen.plain) if contents else frozenset()
+    box.strangers = seen.strangers
+    box.here = Here(flags, frozenset(pair.uid for pair in seen.missing), edited)
 
 
-def _compare(
-    home: Home, box: Box, *, contents: bool
-) -> tuple[list[tuple[Pair, LocalFile]], list[Pair], dict[MessageKey, LocalFile], dict[Uid, LocalFile]]:
+class _Seen(NamedTuple):
+    """What a directory has, beside the state."""
+
+    changed: list[tuple[Pair, LocalFile]]
+    missing: list[Pair]
+    strangers: dict[MessageKey, LocalFile]
+    plain: dict[Uid, LocalFile]
+    """The file of each pair, where contents are asked for."""
+    doubles: list[same_key.Double]
+    unclear: list[Uid]
+
+
+def _settled(home: Home, box: Box, *, contents: bool) -> _Seen:
+    """Compares, once every file has a key of its own. A dry run leaves the names as they are, and plans with others."""
+    for _ in range(LOOKS):
+        seen = _compare(home, box, contents=contents)
+        if not seen.doubles or home.dry_run:
+            return seen
+        same_key.separate(home, box, seen.doubles)
+        box.signature = box.maildir.signature()
+    raise StoreError(f"messages of one name are made faster than they get names of their own: {box.maildir.path}")
+
+
+def _compare(home: Home, box: Box, *, contents: bool) -> _Seen:
     new, cur = box.maildir.names()
     suffixes: dict[str, bytes] = {}
     rest: list[tuple[Uid, bytes, str, int]] = []
@@ -85,7 +110,7 @@ def _compare(
         if contents and uid > 0:
             text = os.fsdecode(name)
             plain[uid] = LocalFile("new", text[4:], "") if text.startswith("new/") else LocalFile("cur", text, "")
-    strangers: dict[MessageKey, LocalFile] = {}
+    loose: dict[MessageKey, list[LocalFile]] = defaultdict(list)
     box.odd = []
     for subdir, names in (("new", new), ("cur", cur)):
         for octets in names:
@@ -93,34 +118,39 @@ def _compare(
             is_file = _is_regular(f"{box.maildir.path}/{subdir}/{name_text}")
             if is_file:
                 found, letters = split_name(name_text)
-                strangers[found] = LocalFile(subdir, name_text, tidy(letters))
+                loose[found].append(LocalFile(subdir, name_text, tidy(letters)))
             elif is_file is not None:
                 box.odd.append(f"{subdir}/{name_text}")
     changed: list[tuple[Pair, LocalFile]] = []
     missing: list[Pair] = []
-    shared: set[bytes] = set()
-    if any(uid < 0 for uid, *_ in rest):
-        # A file that was edited has two rows, until the server has taken the new content and given up the old.
-        left = {uid for uid, *_ in rest}
-        shared = {key for uid, key, _, _ in home.state.rows(box.row.id) if uid not in left}
-    if strangers:
-        # One message under two names, as while a mail reader links the new name and has not yet removed the old one.
-        left = {uid for uid, *_ in rest}
-        for uid, key, _, _ in home.state.rows(box.row.id):
-            if uid not in left:
-                strangers.pop(MessageKey(key.decode("utf-8", "surrogatepass")), None)
-    for uid, key, words, stage in rest:
-        if uid < 0 and key in shared:
+    unclear: list[Uid] = []
+    doubles: list[same_key.Double] = []
+    contested = same_key.contested(home, box, rest, loose, suffixes)
+    for uid, octets, words, stage in rest:
+        pair = Pair(uid, MessageKey(octets.decode("utf-8", "surrogatepass")), flags_of(words), stage)
+        if pair.key in contested:
             continue
-        pair = Pair(uid, MessageKey(key.decode("utf-8", "surrogatepass")), flags_of(words), stage)
-        file = strangers.pop(pair.key, None)
-        if file is None:
+        files = loose.pop(pair.key, None)
+        if files is None:
             missing.append(pair)
         else:
-            changed.append((pair, file))
-            if contents and uid > 0:
-                plain[uid] = file
-    return changed, missing, strangers, plain
+            changed.append((pair, files[-1]))
+    strangers: dict[MessageKey, LocalFile] = {}
+    for key_text, rows in contested.items():
+        shared = same_key.share(home, box, rows, loose.pop(key_text, ()))
+        pairs = {row.uid: Pair(row.uid, key_text, flags_of(row.words), row.stage) for row in rows}
+        changed += [(pairs[uid], file) for uid, file in shared.files.items()]
+        missing += [pairs[uid] for uid in shared.missing]
+        unclear += shared.unclear
+        more = same_key.doubles(key_text, shared)
+        doubles += more
+        if shared.extra and not shared.files:
+            strangers[key_text] = shared.extra[0]
+        strangers |= {double.fresh: double.file for double in more if double.row is None}
+    strangers |= {key_text: files[-1] for key_text, files in loose.items()}
+    if contents:
+        plain |= {pair.uid: file for pair, file in changed if pair.uid > 0}
+    return _Seen(changed, missing, strangers, plain, doubles, unclear)
 
 
 def _is_regular(path: str) -> bool | None:

@@ -199,6 +199,22 @@ def moved_onto_a_copy(found: World) -> None:
     found.store.move(1, "INBOX", BOXES[1])
 
 
+def two_files_of_one_key(found: World) -> None:
+    """As an earlier version has left them, with their rows; then one gets a flag, and a third one is made."""
+    found.settings(mode="disconnected")
+    found.sync()
+    path, *_ = found.files(BOXES[1]).values()
+    key = path.name.partition(":")[0]
+    copy = path.with_name("1700000009.copy.here:2,F")
+    copy.write_bytes(path.read_bytes() + b"more\n")
+    found.sync()
+    found.sync()
+    with closing(sqlite3.connect(found.maildir / FILE_NAME)) as state, state:
+        state.execute("UPDATE message SET key = ? WHERE key = ?", [key.encode(), b"1700000009.copy.here"])
+    copy.rename(path.with_name(f"{key}:2,FS"))
+    path.with_name(f"{key}:2,R").write_bytes(path.read_bytes() + b"and more\n")
+
+
 def with_names_to_exchange(found: World) -> None:
     """Three mailboxes, one with something below it, which are the same on both sides."""
     found.settings(mode="disconnected")
@@ -244,7 +260,7 @@ IMAP = [first_backup, mirror_of_changes, new_uidvalidity, renamed_mailbox, anoth
     [("imap", prepare) for prepare in IMAP]
     + [("bare imap", prepare) for prepare in (first_backup, mirror_of_changes, offline)]
     + [(kind, changes_on_both_sides) for kind in ("imap", "bare imap")]
-    + [(kind, moved_onto_a_copy) for kind in ("imap", "bare imap")]
+    + [(kind, prepare) for kind in ("imap", "bare imap") for prepare in (moved_onto_a_copy, two_files_of_one_key)]
     + [(kind, prepare) for kind in ("imap", "bare imap") for prepare in (names_exchanged_there, names_exchanged_here)]
     + [("pop3", download_and_delete), ("pop3 without uidl", download_and_delete)],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
