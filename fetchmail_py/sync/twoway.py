@@ -519,7 +519,12 @@ class TwoWayRun(TwoWayPlaces):
                 continue
             if box.snapshot is not None and source.uid in box.snapshot.gone:
                 continue
-            copies += [twoway.LocalCopy(box.name, source.uid, to, row) for to, row in waiting.pop(source.sha256, ())]
+            # UID COPY takes a UID once, however often it is named: a second copy in the same mailbox goes up.
+            once: dict[MailboxName, Uid] = {}
+            for to, row in sorted(waiting.get(source.sha256, ()), key=lambda entry: -entry[1]):
+                once.setdefault(to, row)
+            copies += [twoway.LocalCopy(box.name, source.uid, to, row) for to, row in once.items()]
+            waiting[source.sha256] = [entry for entry in waiting.get(source.sha256, ()) if entry not in once.items()]
         return copies
 
     def _trash(self, session: ImapSession, boxes: Iterable[Box]) -> MailboxName | None:

@@ -156,6 +156,26 @@ class TestACopyAndAMove:
         assert (len(account.files("B")), len(account.files("C")), len(account.files("A"))) == (7, 7, 5)
         assert not any(line.startswith("APPEND") for line in account.commands)
 
+    @pytest.mark.parametrize("identity", [b"Message-ID: <twice@here>\n", b""])
+    def test_twice_into_one_mailbox(self, account: World, identity: bytes) -> None:
+        """UID COPY takes a UID once: nothing is told as uploaded that is not there."""
+        path = account.maildir / "A/cur/1700000001.new.here:2,S"
+        path.write_bytes(b"Subject: x\n" + identity + b"\nbody\n")
+        account.sync()
+        account.sync()
+        for number, letters in enumerate(("S", "S", "F")):
+            shutil.copy(path, account.maildir / f"B/cur/170000000{number}.copy.here:2,{letters}")
+        shutil.copy(path, account.maildir / "C/cur/1700000009.copy.here:2,S")
+        account.server.log.clear()
+        report = account.sync()
+        assert done(report)["uploaded"] == 4
+        assert "downloaded" not in done(report)
+        assert sum("UID COPY" in line for line in account.commands) == 2
+        for _ in range(2):
+            account.sync()
+        assert_equal(account)
+        assert (len(account.store.contents("B")), len(account.store.contents("C"))) == (9, 7)
+
     def test_expunged_before_it_could_be_moved(self, account: World) -> None:
         """With others, of which the server tells their new UIDs: it goes up at once."""
         paths = list(account.files("A").values())[:3]
