@@ -136,7 +136,7 @@ class Home:
         if self.dry_run:
             cut, self.between_places = renaming.under_way(self.state, self.root)
             if cut:
-                self._note(f"a renaming of {count_of(cut, 'folder')} here was cut: the next run completes it first")
+                self.note(f"a renaming of {count_of(cut, 'folder')} here was cut: the next run completes it first")
         else:
             renaming.finish(self.state, self.root, self.barrier)
         mailboxes = {row.id: row for row in self.state.mailboxes().values()}
