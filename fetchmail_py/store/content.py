@@ -94,6 +94,48 @@ def inspect(path: str) -> Inspected:
     return Inspected(size, lf_count, has_cr, digest.digest(), identity_of(head.replace(b"\r\n", b"\n")), mtime)
 
 
+def is_same(path: str, size: int, digest: bytes) -> bool:
+    """Whether the file under this name has this content, read in constant memory only where its size is right.
+
+    What is put in its place, or written to, meanwhile is not the same. FileNotFoundError comes through; a file that cannot
+    be read is a StoreError.
+    """
+    fd = open_message(path)
+    try:
+        before = os.fstat(fd)
+        if before.st_size != size:
+            return False
+        found = sha256()
+        while chunk := os.read(fd, CHUNK):
+            found.update(chunk)
+        if found.digest() != digest:
+            return False
+        after = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError.from_os_error(error, "reading the message", path) from error
+    finally:
+        os.close(fd)
+    return _which(before) == _which(after)
+
+
+def is_edited(path: str, size: int, digest: bytes, date: int | None) -> bool:
+    """Whether a file has other content than was stored; read only where it has the size, and not the time it was given then.
+
+    That is its INTERNALDATE (`date`), to the second. Another time says nothing: programs touch files, and a file that was not
+    stored by us has its own. FileNotFoundError comes through; a file that cannot be read is a StoreError.
+    """
+    seen = os.stat(path, follow_symlinks=False)
+    if seen.st_size != size or not stat.S_ISREG(seen.st_mode):
+        return True
+    return (date is None or seen.st_mtime_ns != date * 1_000_000_000) and not is_same(path, size, digest)
+
+
+def _which(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def head(path: str) -> bytes:
     """The beginning of a stored message, each CRLF made LF: its header, but for freaks. FileNotFoundError comes through."""
     fd = open_message(path)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fetchmail_py.errors import StoreError
 from fetchmail_py.model import FLAG_TO_LETTER, Delivered, Flags, MessageKey
-from fetchmail_py.store import delivery
+from fetchmail_py.store import content, delivery
 from fetchmail_py.store.birth import birth_of
 from fetchmail_py.store.durable import Barrier, make_directories, rename_no_replace
 
@@ -54,6 +54,10 @@ class PublishError(StoreError):
         super().__init__(first.detail, path=first.path, errno=first.errno)
         self.keys = tuple(keys)
         self.directories = directories
+
+
+class EditedError(StoreError):
+    """A file is not removed: its content is not what was stored."""
 
 
 def split_name(name: str) -> tuple[MessageKey, str]:
@@ -360,13 +364,19 @@ class Maildir:
             found = self._look_again(key, found)
         raise self._restless(file)
 
-    def remove(self, key: MessageKey, file: LocalFile) -> bool:
-        """Removes a message; False if it was gone already."""
+    def remove(self, key: MessageKey, file: LocalFile, stored: tuple[int, bytes] | None = None) -> bool:
+        """Removes a message; False if it was gone already.
+
+        EditedError, and nothing is removed, where its file has not the content (size, SHA-256) that was `stored`.
+        """
         found: LocalFile | None = file
         for _ in range(LOOKS):
             if found is None:
                 return False
             try:
+                # Right before it goes: whatever name it has now, and however long ago it was listed.
+                if stored is not None and not self._is_as_stored(found, *stored):
+                    raise EditedError("the message was edited here", path=self.path_of(found))
                 os.unlink(self.path_of(found))
             except FileNotFoundError:
                 found = self._look_again(key, found)
@@ -375,6 +385,13 @@ class Maildir:
             else:
                 return True
         raise self._restless(file)
+
+    def _is_as_stored(self, file: LocalFile, size: int, digest: bytes) -> bool:
+        """What cannot be read is not known to be what was stored."""
+        try:
+            return content.is_same(self.path_of(file), size, digest)
+        except StoreError:
+            return False
 
     def move(
         self, key: MessageKey, file: LocalFile, target: Maildir, letters: str, new_key: MessageKey | None = None

@@ -29,6 +29,7 @@ from fetchmail_py.plan.actions import (
 from fetchmail_py.session import imap_look
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import Fetched, Fetcher, FetchRequest, MailboxFailed, NotFetched
+from fetchmail_py.store import content
 from fetchmail_py.store.delivery import new_key
 from fetchmail_py.store.maildir import LocalFile, PublishError, letters_of
 from fetchmail_py.sync.arrivals import Arrivals, MaildirSink
@@ -154,7 +155,7 @@ class Execution(Work):
             return
         if file is None or (self._two_way and not self._as_stored(owner, action.uid, file)):
             # Gone or edited here: then it is simply new over there, and what was edited is a new message here.
-            target.unfinished = True
+            target.unfinished = box.touched = True
             self.run_of.again = True
             self.state.forget(owner.row.id, [action.uid])
             return
@@ -214,11 +215,8 @@ class Execution(Work):
                     box = self.boxes[action.mailbox]
                     pair = self.state.pairs_of(box.row.id, [action.uid]).get(action.uid)
                     file = self.find(box, action.key, pair)
-                    if file is not None and self._two_way and not self._as_stored(box, action.uid, file):
-                        self.run_of.again = True  # edited here: it is a new message
-                    elif file is not None and box.maildir.remove(action.key, file):
-                        self.report.deleted_local += 1
-                        self.home.barrier.created((box.maildir.new, box.maildir.cur))
+                    if file is not None:
+                        self.remove(box, action.uid, action.key, file)
                     box.touched = True
                     self.state.undefer(box.row.id, [f"file:{action.key}"] if action.uid < 0 else ())
                     self.state.forget(box.row.id, [action.uid])
@@ -234,11 +232,13 @@ class Execution(Work):
         self.home.commit()
 
     def _as_stored(self, box: Box, uid: Uid, file: LocalFile) -> bool:
-        """Whether the file has the size of what was stored: nobody has edited it since."""
+        """Whether the file has the content that was stored: nobody has edited it since, as far as can be told."""
         known = self.state.known_message(box.row.id, uid)
         try:
-            return known is None or os.stat(box.maildir.path_of(file), follow_symlinks=False).st_size == known.size
-        except FileNotFoundError:
+            return known is None or not content.is_edited(
+                box.maildir.path_of(file), known.size, known.sha256, known.internaldate
+            )
+        except (FileNotFoundError, StoreError):
             return True
 
     # -- downloads ---------------------------------------------------------------------------------------------------

@@ -562,10 +562,8 @@ class Push:
     def _files(self, box: Box, uids: Iterable[Uid]) -> None:
         for pair in self._state.pairs_of(box.row.id, uids).values():
             file = self._work.find(box, pair.key, pair)
-            if file is not None and box.maildir.remove(pair.key, file):
-                self._report.deleted_local += 1
-                box.touched = True
-                self._home.barrier.created((box.maildir.new, box.maildir.cur))
+            if file is not None:
+                self._work.remove(box, pair.uid, pair.key, file)
 
 
 def _undone(*boxes: Box) -> None:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from fetchmail_py.errors import FetchmailError, ServerBusy, ServerRefused
 from fetchmail_py.identity import NO_IDENTITY, identity
 from fetchmail_py.model import NO_FILE, Flags, MailboxName, MessageKey, Pair, Uid, UidSet
-from fetchmail_py.plan import oneway
+from fetchmail_py.plan import oneway, twoway
 from fetchmail_py.report import Alert, Event, Report
 from fetchmail_py.session.endpoint import Endpoint
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import identify
 from fetchmail_py.session.login import Login
 from fetchmail_py.session.transport import Transport
-from fetchmail_py.store.maildir import LocalFile, letters_of
+from fetchmail_py.store.maildir import EditedError, LocalFile, letters_of
 from fetchmail_py.sync.home import Home, endpoint_of
 from fetchmail_py.sync.imap_boxes import Box
 from fetchmail_py.sync.options import Options, StopFlag
@@ -128,6 +128,22 @@ class Work:
         if files is None:
             files = self.files[box.row.id] = box.maildir.scan() if box.maildir.exists() else {}
         return files.get(key)
+
+    def remove(self, box: Box, uid: Uid, key: MessageKey, file: LocalFile) -> None:
+        """Removes a message's file, unless somebody has edited it: that is a message of its own, and stays."""
+        box.touched = True
+        known = self.state.known_message(box.row.id, uid)
+        try:
+            removed = box.maildir.remove(key, file, None if known is None else (known.size, known.sha256))
+        except EditedError:
+            if self.run_of.account.mode == twoway.DISCONNECTED:
+                self.run_of.again = True  # once its old row is gone, it is new, and goes up
+            else:
+                self.run_of.note(f"{printable(box.name)}: {key} was edited here: deleted at the server, it is left alone here")
+            return
+        if removed:
+            self.report.deleted_local += 1
+            self.home.barrier.created((box.maildir.new, box.maildir.cur))
 
     def set_flags(self, box: Box, pair: Pair, flags: Flags) -> bool:
         """Gives the file the flags: all of them in mode mirror, else those that changed at the server."""

@@ -29,7 +29,7 @@ EDITED_AMONG = 2000
 def look(home: Home, box: Box, *, contents: bool) -> None:
     """Compares a mailbox's directory with the state; fills `here`, `strangers`, `pairs` and `signature` of the box.
 
-    `contents`: also whether files of pairs have another size now, which costs a look at each.
+    `contents`: also whether files of pairs have other content now, which costs a look at each.
     """
     box.signature = box.maildir.signature()
     seen = _settled(home, box, contents=contents)
@@ -171,18 +171,20 @@ def part_has_all(home: Home, box: Box) -> bool:
 
 
 def _edited(home: Home, box: Box, files: Mapping[Uid, LocalFile]) -> frozenset[Uid]:
-    """Pairs whose file has another size or other octets than what was stored."""
+    """Pairs whose file has other content than what was stored."""
     found = set()
     for message in home.state.known_messages(box.row.id):
         file = files.get(message.uid)
         if file is None or message.stage != Stage.PAIRED:
             continue
         try:
-            seen = os.stat(box.maildir.path_of(file), follow_symlinks=False)
+            path = box.maildir.path_of(file)
+            if content.is_edited(path, message.size, message.sha256, message.internaldate):
+                found.add(message.uid)
         except FileNotFoundError:
             continue  # renamed or removed since it was listed: the next look has it
-        if seen.st_size != message.size:
-            found.add(message.uid)
+        except StoreError:
+            continue  # what cannot be read could not go up either; and nothing that was not read is removed here
     return frozenset(found)
 
 
@@ -201,7 +203,7 @@ def inspect(box: Box, file: LocalFile, key: MessageKey) -> tuple[Delivered, int]
 def is_same(path: str, size: int, sha256: bytes) -> bool:
     """Whether a file has this content, which costs a look at it where its size is right."""
     try:
-        return os.stat(path, follow_symlinks=False).st_size == size and content.inspect(path).sha256 == sha256
+        return os.stat(path, follow_symlinks=False).st_size == size and content.is_same(path, size, sha256)
     except FileNotFoundError:
         return False
 

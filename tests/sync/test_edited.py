@@ -1,0 +1,138 @@
+"""Files that somebody has edited here, above all without changing their size: the new content is lost on neither side."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from fetchmail_py.store import content
+from tests.servers.imap import ALL, BARE, ImapServer
+from tests.servers.mailbox import Store
+from tests.sync.world import World, world
+
+OLD = b"Subject: a\r\nMessage-ID: <a@x>\r\n\r\nold\r\n"
+NEW = OLD.replace(b"old", b"new")
+LONGER = OLD.replace(b"old", b"old and new")
+OTHER = b"Subject: other\r\n\r\nx\r\n"
+
+
+@pytest.fixture(params=["all", "bare"])
+def account(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """An account in the two-way mode with three mailboxes, in step."""
+    store = Store()
+    store.create("Drafts", special_use="\\Drafts")
+    store.create("Work")
+    for mailbox in ("Drafts", "INBOX"):
+        store.append(OLD, mailbox)
+        store.append(OTHER, mailbox)
+    server = ImapServer(store, capabilities=ALL if request.param == "all" else BARE)
+    with world(tmp_path, store, server, mode="disconnected") as found:
+        found.sync()
+        yield found
+
+
+def edit(found: World, mailbox: str, data: bytes = NEW) -> Path:
+    """Saves the message OLD with other content, as editors do: a new file takes the name of the old one."""
+    path = next(path for path in found.files(mailbox).values() if path.read_bytes() == stored(OLD))
+    saved = path.parent.parent / "tmp" / "saved"
+    saved.write_bytes(stored(data))
+    saved.rename(path)
+    os.utime(path.parent, (1_700_000_000, 1_700_000_000))  # long ago: nothing but what the run notes makes it look again
+    return path
+
+
+def stored(wire: bytes) -> bytes:
+    return wire.replace(b"\r\n", b"\n")
+
+
+def both(found: World, mailbox: str, *messages: bytes) -> None:
+    """The mailbox has exactly these messages, on both sides."""
+    assert Counter(found.store.contents(mailbox).values()) == Counter(messages)
+    found.assert_same(mailbox)
+
+
+def again(found: World, times: int = 3, **options: bool) -> None:
+    for _ in range(times):
+        found.sync(**options)
+
+
+def test_a_draft_of_the_same_size_goes_up(account: World) -> None:
+    edit(account, "Drafts")
+    again(account)
+    both(account, "Drafts", NEW, OTHER)
+
+
+def test_and_in_every_mailbox_with_a_full_look(account: World) -> None:
+    edit(account, "INBOX")
+    again(account, full=True)
+    both(account, "INBOX", NEW, OTHER)
+
+
+def test_a_file_that_was_only_touched_does_not_go_up(account: World) -> None:
+    for path in (*account.files("Drafts").values(), *account.files().values()):
+        os.utime(path)
+    report = account.sync(full=True)
+    assert report.uploaded == report.deleted_remote == 0
+    both(account, "Drafts", OLD, OTHER)
+
+
+@pytest.mark.parametrize("mailbox", ["Drafts", "INBOX"])
+@pytest.mark.parametrize("data", [NEW, LONGER])
+def test_what_was_deleted_at_the_server_and_edited_here_comes_back(account: World, mailbox: str, data: bytes) -> None:
+    edit(account, mailbox, data)
+    account.store.expunge([1], mailbox)
+    again(account)
+    both(account, mailbox, data, OTHER)
+
+
+@pytest.mark.parametrize("data", [NEW, LONGER])
+def test_what_was_moved_at_the_server_and_edited_here_is_there_in_both_places(account: World, data: bytes) -> None:
+    edit(account, "INBOX", data)
+    account.store.move(1, "INBOX", "Work")
+    again(account)
+    both(account, "INBOX", data, OTHER)
+    both(account, "Work", OLD)
+
+
+def test_what_was_marked_as_deleted_there_and_edited_here_comes_back(account: World) -> None:
+    account.settings(expunge=True)
+    account.sync()
+    edit(account, "INBOX")
+    account.store.set_flags(1, ["\\Deleted"])
+    again(account)
+    both(account, "INBOX", NEW, OTHER)
+
+
+def test_a_mirror_leaves_alone_what_was_edited(account: World) -> None:
+    account.settings(mode="mirror")
+    account.sync()
+    path = edit(account, "INBOX")
+    account.store.expunge([1])
+    report = account.sync()
+    assert any("was edited here" in notice for notice in report.notices)
+    assert report.deleted_local == 0
+    again(account)
+    assert path.read_bytes() == stored(NEW)
+    assert list(account.store.contents().values()) == [OTHER]
+
+
+def test_only_a_file_with_another_time_is_read(tmp_path: Path) -> None:
+    """The time it was stored with says that nobody has written to it; any other says nothing."""
+    path = tmp_path / "message"
+    path.write_bytes(b"one")
+    facts = (3, sha256(b"one").digest())
+    assert not content.is_edited(str(path), *facts, None)
+    assert not content.is_edited(str(path), *facts, 1_600_000_000)
+    path.write_bytes(b"two")
+    assert content.is_edited(str(path), *facts, None)
+    assert content.is_edited(str(path), *facts, int(path.stat().st_mtime))
+    os.utime(path, (1_600_000_000, 1_600_000_000))
+    assert not content.is_edited(str(path), *facts, 1_600_000_000)
+    path.write_bytes(b"three")
+    os.utime(path, (1_600_000_000, 1_600_000_000))
+    assert content.is_edited(str(path), *facts, 1_600_000_000)
