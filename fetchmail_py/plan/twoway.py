@@ -162,8 +162,8 @@ def compare(
             _flags(delta, pair, here.flags.get(uid, pair.flags), message.flags, expunge=expunge and trusted)
     for uid in sorted(gone):
         pair = pairs[uid]
-        wanted = uid in here.edited or _wanted_here(pair.flags, here.flags.get(uid, pair.flags), expunge=expunge)
-        if uid in here.missing or _left_over(pair):
+        wanted = _wanted_here(pair.flags, here.flags.get(uid, pair.flags), expunge=expunge)
+        if uid in here.missing or uid in here.edited or _left_over(pair):  # an edited file is a message of its own
             delta.lost.append(pair)
         elif wanted or not trusted or pair.stage == Stage.DELETING:
             delta.raised.append(pair)

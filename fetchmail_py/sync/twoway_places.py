@@ -122,20 +122,30 @@ class TwoWayPlaces(TwoWayNames):
 
     def look_here(self, box: Box) -> None:
         """Reads the mailbox's directory, unless nothing in it has changed since it was last read."""
-        row, maildir, state = box.row, box.maildir, self.home.state
+        row, maildir = box.row, box.maildir
         if self.options.full:
             row.read_only = False  # asked again
         if (box.new and not maildir.has_a_part()) or row.id in self.home.between_places:
             return
         if not maildir.exists() and not self._may_be_made(box):
             return
-        drafts = "\\drafts" in box.remote.attributes or row.name.rpartition(box.remote.delimiter or "/")[2].lower() == "drafts"
-        contents = self.options.full or (drafts and state.count_present(row.id) <= local.EDITED_AMONG)
-        skip = row.signature is not None and self.home.trusted and not contents
-        if skip and row.signature is not None and maildir.unchanged_since(Signature(*row.signature)):
+        contents = self.by_content(box)
+        if row.signature is not None and not contents and maildir.unchanged_since(Signature(*row.signature)):
             return
         local.look(self.home, box, contents=contents)
         self._made_anew(box)
+
+    def by_content(self, box: Box) -> bool:
+        """Whether the mailbox's files are looked at one by one, for edits.
+
+        Drafts are edited under their names. And a state that was restored may be of before an edit: the file is then what has
+        gone up since, not what the state says.
+        """
+        if self.options.full or not self.home.trusted:
+            return True
+        row = box.row
+        drafts = "\\drafts" in box.remote.attributes or row.name.rpartition(box.remote.delimiter or "/")[2].lower() == "drafts"
+        return drafts and self.home.state.count_present(row.id) <= local.EDITED_AMONG
 
     def _made_anew(self, box: Box) -> None:
         """A directory that is another than before, and has nothing of what it had, is no deletion of everything."""
@@ -216,12 +226,12 @@ class TwoWayPlaces(TwoWayNames):
                 continue
             if box.here is None and not box.row.settled and not box.new:
                 # Something was left undone there: what is missing elsewhere may be what it was about.
-                local.look(self.home, box, contents=False)
+                local.look(self.home, box, contents=self.by_content(box))
                 continue
             seen = box.signature or (None if box.row.signature is None else Signature(*box.row.signature))
             if seen is None or box.maildir.signature()[:2] != seen[:2]:
                 box.pairs = {}
-                local.look(self.home, box, contents=False)
+                local.look(self.home, box, contents=self.by_content(box))
 
     def unchanged(self, box: Box) -> bool:
         """What is yet to be made at the server cannot be looked at there."""

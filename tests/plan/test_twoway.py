@@ -197,8 +197,11 @@ class TestTable:
             check_cell(here, there, fl(base), fl(new), untrusted, trusted=False)
 
 
-def test_a_file_with_other_content_is_wanted() -> None:
-    assert needs(compare(INBOX, server({}, gone=[1]), {Uid(1): paired()}, local(edited=[1]), known=1)) == {"raised": [paired()]}
+def test_a_file_with_other_content_is_a_message_of_its_own() -> None:
+    """The row of what it was goes with that; the file has another, and stays."""
+    for flags in ({}, {Uid(1): fl("F")}):
+        here = local(flags, edited=[1])
+        assert needs(compare(INBOX, server({}, gone=[1]), {Uid(1): paired()}, here, known=1)) == {"lost": [paired()]}
     assert needs(compare(INBOX, None, {Uid(1): paired()}, local(edited=[1]), known=1)) == {}
 
 

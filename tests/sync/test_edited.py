@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fetchmail_py.store import content
+from fetchmail_py.store.state import FILE_NAME
 from tests.servers.imap import ALL, BARE, ImapServer
 from tests.servers.mailbox import Store
 from tests.sync.world import World, world
@@ -106,6 +107,39 @@ def test_what_was_marked_as_deleted_there_and_edited_here_comes_back(account: Wo
     account.store.set_flags(1, ["\\Deleted"])
     again(account)
     both(account, "INBOX", NEW, OTHER)
+
+
+@pytest.mark.parametrize("letters", ["F", "S"])
+@pytest.mark.parametrize("mailbox", ["Drafts", "INBOX"])
+@pytest.mark.parametrize("gone", ["expunged", "moved"])
+def test_and_with_another_flag_it_goes_up_once(account: World, mailbox: str, gone: str, letters: str) -> None:
+    path = edit(account, mailbox, LONGER)
+    path.rename(path.parent.parent / "cur" / f"{path.name.partition(':')[0]}:2,{letters}")
+    if gone == "moved":
+        account.store.move(1, mailbox, "Work")
+    else:
+        account.store.expunge([1], mailbox)
+    account.sync(full=True)
+    again(account)
+    both(account, mailbox, LONGER, OTHER)
+    both(account, "Work", *([OLD] if gone == "moved" else []))
+
+
+@pytest.mark.parametrize("data", [NEW, LONGER])
+@pytest.mark.parametrize("mailbox", ["Drafts", "INBOX"])
+def test_a_state_of_before_the_edit_was_restored(account: World, mailbox: str, data: bytes) -> None:
+    """What the file is now has gone up since: it is found at the server, not sent or fetched again."""
+    state = account.maildir / FILE_NAME
+    before = state.read_bytes()
+    edit(account, mailbox, data)
+    account.sync(full=True)
+    account.sync()
+    assert sorted(path.name for path in account.maildir.glob(f"{FILE_NAME}*")) == [FILE_NAME]
+    state.write_bytes(before)
+    report = account.sync()
+    assert any("restored" in notice for notice in report.notices)
+    again(account)
+    both(account, mailbox, data, OTHER)
 
 
 def test_a_mirror_leaves_alone_what_was_edited(account: World) -> None:
