@@ -205,7 +205,7 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
             written += os.write(fd, view[written:])
 
 
-def make_directories(path: str) -> list[str]:
+def make_directories(path: str, *, again: bool = False) -> list[str]:
     """Makes `path` and what is missing above it, mode 0700; returns the directories that changed, for `created`."""
     changed: list[str] = []
     try:
@@ -218,7 +218,10 @@ def make_directories(path: str) -> list[str]:
         parent = os.path.dirname(path.rstrip("/"))
         if not parent:
             raise StoreError(f"no such directory: {path}", path=path, errno=errno.ENOENT) from None
-        if os.path.isdir(parent):  # as in /proc: nothing that we could make is missing
+        if os.path.isdir(parent):
+            # Another account's thread has just made it; or, as in /proc, nothing that we could make is missing.
+            if not again:
+                return make_directories(path, again=True)
             raise StoreError.from_os_error(error, "making the directory", path) from error
         changed = make_directories(parent)
         return changed + make_directories(path)

@@ -333,3 +333,25 @@ class TestMemory:
 def test_a_directory_that_cannot_be_made_is_an_error() -> None:
     with pytest.raises(StoreError):
         durable.make_directories("/proc/none/below")
+
+
+def test_several_make_the_same_directories_at_once(tmp_path: Path) -> None:
+    """Accounts side by side on their first run: whoever finds the one above missing may find it made a moment later."""
+    start = threading.Barrier(4)
+    errors: list[StoreError] = []
+
+    def make(number: int) -> None:
+        for count in range(100):
+            start.wait()
+            try:
+                durable.make_directories(f"{tmp_path}/{count}/local/state/fetchmail-py")
+                durable.make_directories(f"{tmp_path}/{count}/local/state/{number}")
+            except StoreError as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=make, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
