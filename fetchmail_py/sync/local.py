@@ -260,7 +260,7 @@ def places(root: str, layout: str) -> Iterator[Place]:
         if {"cur", "new"} <= parts:
             found = os.stat(f"{directory}/cur")
             if (found.st_dev, found.st_ino) in seen:
-                return  # a link back to where we have been
+                return  # its cur/ is a link to another one: the messages are the same
             seen.add((found.st_dev, found.st_ino))
             yield Place(path, found.st_ino)
         if layout == MAILDIRPP and path:
