@@ -1,12 +1,12 @@
 """Connections read while the disk is being flushed: messages travel in whole batches from threads to the account's own.
 
-Each source runs in a thread of its own and yields what it has put into `tmp/`. The account's thread takes the batches, one
-after the other, and makes them durable. The queue between them is bounded, so that a fast server waits for a slow disk.
+Each source runs in a thread of its own and yields what it has put into `tmp/`. The account's thread makes durable whatever has
+come since it did so last: a slow disk has few large batches, a fast one many small ones, and neither waits for the other. What may
+wait is bounded, so that a fast server waits for a slow disk.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -14,31 +14,31 @@ from typing import Generic, TypeVar
 
 from fetchmail_py.errors import ConnectionLost, FetchmailError
 
-BATCH_MESSAGES = 256
-BATCH_OCTETS = 32 * 1024 * 1024
-BATCH_SECONDS = 0.5
-WAITING_BATCHES = 2
-"""Batches that may wait for the disk, however many connections fill them."""
+LOT_MESSAGES = 256
+LOT_OCTETS = 32 * 1024 * 1024
+LOT_SECONDS = 0.5
+"""What a source collects before it hands it over. Fewer would make a fast disk flush for too little."""
+WAITING_MESSAGES = 8 * LOT_MESSAGES
+WAITING_OCTETS = 2 * LOT_OCTETS
+"""So much may wait for the disk, however many connections bring it."""
 
 T = TypeVar("T")
 
 
-class _End:
-    """A source has ended; `error` is what ended it early."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-
-
 class Pump(Generic[T]):
-    """Runs sources side by side and hands over what they yield in batches."""
+    """Runs sources side by side and hands over what they yield in batches. For one use."""
 
     def __init__(self, size_of: Callable[[T], int], give_up: Callable[[], None]) -> None:
         """`size_of` tells an item's octets; `give_up` wakes sources that wait for a server (called once, on an error)."""
         self._size_of = size_of
         self._give_up = give_up
-        self._queue: queue.Queue[list[T] | _End] = queue.Queue(WAITING_BATCHES)
-        self._stopping = threading.Event()
+        self._changed = threading.Condition()
+        self._waiting: list[T] = []
+        self._octets = 0
+        """Of what is waiting."""
+        self._running = 0
+        self._errors: list[BaseException] = []
+        self._stopping = False
         self.left: list[T] = []
         """What had come in when the account's thread gave up, and was not handed over."""
 
@@ -47,62 +47,58 @@ class Pump(Generic[T]):
 
         The first error stops the other sources too. Closing this generator stops them as well, and waits for them.
         """
+        self._running = len(sources)
         threads = [
             threading.Thread(target=self._fill, args=(source,), name=f"connection-{number}")
             for number, source in enumerate(sources, start=1)
         ]
         for thread in threads:
             thread.start()
-        running = len(threads)
-        errors: list[BaseException] = []
         try:
-            while running:
-                taken = self._queue.get()
-                if not isinstance(taken, _End):
-                    yield taken
-                    continue
-                running -= 1
-                if taken.error is not None:
-                    errors.append(taken.error)
-                    self._stop()
+            while batch := self._take():
+                yield batch
         finally:
-            if running:
-                self._stop()
-            while running:
-                taken = self._queue.get()
-                if isinstance(taken, _End):
-                    running -= 1
-                else:
-                    self.left += taken
+            self._stop()
             for thread in threads:
                 thread.join()
-        if errors:
-            raise _first(errors)
+            self.left += self._waiting
+        if self._errors:
+            raise _first(self._errors)
+
+    def _take(self) -> list[T]:
+        """All that has come; waits for some. Nothing once every source has ended."""
+        with self._changed:
+            while self._running and not self._waiting:
+                self._changed.wait()
+            taken, self._waiting, self._octets = self._waiting, [], 0
+            self._changed.notify_all()
+        return taken
 
     def _stop(self) -> None:
-        if not self._stopping.is_set():
-            self._stopping.set()
+        with self._changed:
+            if self._stopping:
+                return
+            self._stopping = True
+            running = self._running
+            self._changed.notify_all()
+        if running:
             self._give_up()
 
     def _fill(self, source: Iterator[T]) -> None:
-        batch: list[T] = []
+        lot: list[T] = []
         octets = 0
         since = 0.0
         error: BaseException | None = None
         try:
             for item in source:
-                if not batch:
+                if not lot:
                     since = time.monotonic()
-                batch.append(item)
+                lot.append(item)
                 octets += self._size_of(item)
-                if (
-                    len(batch) >= BATCH_MESSAGES
-                    or octets >= BATCH_OCTETS
-                    or time.monotonic() - since >= BATCH_SECONDS
-                ):
-                    self._queue.put(batch)
-                    batch, octets = [], 0
-                if self._stopping.is_set():
+                if len(lot) >= LOT_MESSAGES or octets >= LOT_OCTETS or time.monotonic() - since >= LOT_SECONDS:
+                    self._put(lot, octets)
+                    lot, octets = [], 0
+                if self._stopping:
                     break
         except BaseException as raised:  # noqa: BLE001 - carried to the account's thread and raised there
             error = raised
@@ -110,9 +106,23 @@ class Pump(Generic[T]):
             close = getattr(source, "close", None)
             if close is not None:
                 close()
-        if batch:
-            self._queue.put(batch)
-        self._queue.put(_End(error))
+        if error is not None:
+            self._stop()
+        with self._changed:
+            self._waiting += lot
+            self._running -= 1
+            if error is not None:
+                self._errors.append(error)
+            self._changed.notify_all()
+
+    def _put(self, lot: list[T], octets: int) -> None:
+        """Hands over what one source has collected; waits while too much is waiting already, unless nobody takes it any more."""
+        with self._changed:
+            while not self._stopping and (len(self._waiting) >= WAITING_MESSAGES or self._octets >= WAITING_OCTETS):
+                self._changed.wait()
+            self._waiting += lot
+            self._octets += octets
+            self._changed.notify_all()
 
 
 def _first(errors: Sequence[BaseException]) -> BaseException:
