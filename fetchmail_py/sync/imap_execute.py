@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 
 from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, ProtocolError, ServerRefused, ServerUnreachable, StoreError
 from fetchmail_py.model import NO_FLAGS, Flags, MailboxName, MessageKey, Stage, Uid, UidValidity
@@ -87,14 +88,16 @@ class Execution(Work):
             for move in self._of(MoveLocal):
                 self._move(move)
             push = None
+            meanwhile: Callable[[], None] = _nothing
             if self._two_way:
                 from fetchmail_py.sync.imap_push import Push  # noqa: PLC0415 - the one-way modes push nothing
 
                 push = Push(self, self._deletions)
                 push.moves(self._plan.actions)
+                meanwhile = partial(push.flags_here, self._plan.actions)
             downloads = list(self._of(Download))
             if downloads:
-                self._download(downloads)
+                self._download(downloads, meanwhile)
             self.run_of.stop.check()
             if push is not None:
                 push.uploads(self._plan.actions)
@@ -243,7 +246,8 @@ class Execution(Work):
 
     # -- downloads ---------------------------------------------------------------------------------------------------
 
-    def _download(self, downloads: Sequence[Action]) -> None:
+    def _download(self, downloads: Sequence[Action], meanwhile: Callable[[], None]) -> None:
+        """Fetches, and does in the `meanwhile` what needs no connection: over a far link the first answer takes its time."""
         requests = list(self._requests(downloads))
         total = sum(len(request.uids) for request in requests)
         self._arrivals.expect(total)
@@ -256,7 +260,7 @@ class Execution(Work):
         sources = [self._source(self.session, shared)]
         sources += [self._further(shared) for _ in range(min(connections, len(requests)) - 1)]
         pump: Pump[Outcome] = Pump(_octets, self._give_up)
-        batches = pump.run(sources)
+        batches = pump.run(sources, meanwhile)
         with closing(batches):  # whatever happens here, nobody waits for us to take another batch
             for batch in batches:
                 try:
@@ -502,6 +506,10 @@ class Execution(Work):
             row.signature = (box.signature.new_mtime_ns, box.signature.cur_mtime_ns, box.signature.looked_at_ns)
         if look is not None or box.signature is not None or box.touched or box.unfinished or box.new:
             self.state.save_mailbox(row)
+
+
+def _nothing() -> None:
+    """What there is to do meanwhile in a one-way mode."""
 
 
 def _octets(outcome: Outcome) -> int:

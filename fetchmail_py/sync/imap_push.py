@@ -432,6 +432,10 @@ class Push:
 
     # -- flags -------------------------------------------------------------------------------------------------------
 
+    def flags_here(self, actions: Iterable[Action]) -> None:
+        """Flags that only the files are to have: the connection may be busy with something else."""
+        self.flags(action for action in actions if isinstance(action, push.MergeFlags) and not (action.add or action.remove))
+
     def flags(self, actions: Iterable[Action]) -> None:
         """Flags, both ways."""
         by_box: dict[MailboxName, list[push.MergeFlags]] = defaultdict(list)

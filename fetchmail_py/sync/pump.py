@@ -42,10 +42,13 @@ class Pump(Generic[T]):
         self.left: list[T] = []
         """What had come in when the account's thread gave up, and was not handed over."""
 
-    def run(self, sources: Sequence[Iterator[T]]) -> Generator[list[T], None, None]:
+    def run(
+        self, sources: Sequence[Iterator[T]], meanwhile: Callable[[], None] = lambda: None
+    ) -> Generator[list[T], None, None]:
         """Yields batches until every source has ended. What was complete before an error comes before the error is raised.
 
         The first error stops the other sources too. Closing this generator stops them as well, and waits for them.
+        `meanwhile` is what this thread has to do anyhow: it does it while the servers work on the first answers.
         """
         self._running = len(sources)
         threads = [
@@ -55,6 +58,7 @@ class Pump(Generic[T]):
         for thread in threads:
             thread.start()
         try:
+            meanwhile()
             while batch := self._take():
                 yield batch
         finally:

@@ -162,3 +162,42 @@ def test_closing_it_early_ends_the_sources_and_keeps_what_they_had() -> None:
 
     assert closed == [True]
     assert [*first, *pump.left] in ([*range(LOT_MESSAGES), -1], [*range(LOT_MESSAGES), -1, -2])
+
+
+def test_what_is_to_be_done_meanwhile_is_done_once_the_sources_are_at_work() -> None:
+    begun = threading.Event()
+    told = threading.Event()
+    order = []
+
+    def source() -> Iterator[int]:
+        begun.set()
+        assert told.wait(PATIENCE)
+        order.append("answer")
+        yield 1
+
+    def meanwhile() -> None:
+        assert begun.wait(PATIENCE)
+        order.append("meanwhile")
+        told.set()
+
+    pump: Pump[int] = Pump(one, nothing)
+
+    assert list(pump.run([source()], meanwhile)) == [[1]]
+    assert order == ["meanwhile", "answer"]
+
+
+def test_a_failure_meanwhile_stops_the_sources() -> None:
+    given_up = threading.Event()
+
+    def source() -> Iterator[int]:
+        yield 1
+        assert given_up.wait(PATIENCE)
+
+    def meanwhile() -> None:
+        raise StoreError("the disk is full", path="/tmp/x")
+
+    pump: Pump[int] = Pump(one, given_up.set)
+    with pytest.raises(StoreError):
+        list(pump.run([source()], meanwhile))
+
+    assert pump.left == [1]
