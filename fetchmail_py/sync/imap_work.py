@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from fetchmail_py.errors import FetchmailError, ServerBusy, ServerRefused
 from fetchmail_py.identity import NO_IDENTITY, identity
 from fetchmail_py.model import NO_FILE, Flags, MailboxName, MessageKey, Pair, Uid, UidSet
 from fetchmail_py.plan import oneway, twoway
-from fetchmail_py.report import Alert, Event, Report
-from fetchmail_py.session.endpoint import Endpoint
+from fetchmail_py.report import Alert
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import identify
 from fetchmail_py.session.login import Login
-from fetchmail_py.session.transport import Transport
 from fetchmail_py.store.maildir import EditedError, LocalFile, letters_of
-from fetchmail_py.sync.home import Home, endpoint_of
+from fetchmail_py.sync.context import RunContext
+from fetchmail_py.sync.home import endpoint_of
 from fetchmail_py.sync.imap_boxes import Box
-from fetchmail_py.sync.options import Options, StopFlag
 from fetchmail_py.wire.utf7 import printable
 
 _MEANWHILE = {"EXPUNGEISSUED", "NONEXISTENT", "TRYCREATE"}
@@ -28,27 +26,18 @@ _MEANWHILE = {"EXPUNGEISSUED", "NONEXISTENT", "TRYCREATE"}
 class ImapAccount:
     """One run of one IMAP account, as far as whoever has part in it needs to know it."""
 
-    def __init__(
-        self,
-        home: Home,
-        secret: Callable[[], str],
-        options: Options,
-        report: Report,
-        on_event: Callable[[Event], None],
-        note: Callable[[str], None],
-        stop: StopFlag,
-        connect: Callable[[Endpoint], Transport] = Transport.connect,
-    ) -> None:
-        self.home = home
-        self.account = home.account
-        self.login = Login(self.account.user, self.account.auth, secret, home.state.get("mechanism") or "")
+    def __init__(self, context: RunContext) -> None:
+        self.home = context.home
+        self.account = self.home.account
+        mechanism = self.home.state.get("mechanism") or ""
+        self.login = Login(self.account.user, self.account.auth, context.secret, mechanism)
         self.endpoint = endpoint_of(self.account)
-        self.options = options
-        self.report = report
-        self.on_event = on_event
-        self.note = note
-        self.stop = stop
-        self._connect = connect
+        self.options = context.options
+        self.report = context.report
+        self.on_event = context.on_event
+        self.note = context.note
+        self.stop = context.stop
+        self._connect = context.connect
         self.retry: dict[int, list[Uid]] = defaultdict(list)
         """UIDs set aside by earlier runs, by mailbox."""
         self.aside: set[tuple[int, str]] = set()

@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 
 from fetchmail_py.errors import ConfigError, FetchmailError, SafetyStop, ServerBusy, ServerRefused, StoreError
@@ -18,16 +18,13 @@ from fetchmail_py.identity import NO_IDENTITY, identity
 from fetchmail_py.model import NO_FLAGS, Delivered, MaildropEntry, MessageKey, Stage, StoredMessage, count_of
 from fetchmail_py.plan import guard
 from fetchmail_py.plan.maildrop import MAX_UIDL, Clock, MaildropPlan, plan_maildrop, recognise
-from fetchmail_py.report import Event, Report
-from fetchmail_py.session.endpoint import Endpoint
 from fetchmail_py.session.login import Login
 from fetchmail_py.session.pop3 import Capabilities, NotRetrieved, Pop3Session, Retrieved
-from fetchmail_py.session.transport import Transport
 from fetchmail_py.store import content
 from fetchmail_py.store.maildir import PublishError
 from fetchmail_py.sync.arrivals import Arrivals, MaildirSink
-from fetchmail_py.sync.home import Home, endpoint_of, line_ends_of
-from fetchmail_py.sync.options import Options, StopFlag
+from fetchmail_py.sync.context import RunContext
+from fetchmail_py.sync.home import endpoint_of, line_ends_of
 from fetchmail_py.sync.pump import Pump
 
 GRACE = 3.0
@@ -40,27 +37,18 @@ Outcome = Retrieved | NotRetrieved
 class Pop3Run:
     """One run of one POP3 account."""
 
-    def __init__(
-        self,
-        home: Home,
-        secret: Callable[[], str],
-        options: Options,
-        report: Report,
-        on_event: Callable[[Event], None],
-        note: Callable[[str], None],
-        stop: StopFlag,
-        connect: Callable[[Endpoint], Transport] = Transport.connect,
-    ) -> None:
-        self.home = home
-        self.account = home.account
-        self.login = Login(self.account.user, self.account.auth, secret, home.state.get("mechanism") or "")
-        self.options = options
-        self.report = report
-        self.note = note
-        self.stop = stop
-        self._connect = connect
-        self._arrivals = Arrivals(self.account.name, report, on_event)
-        self._maildir = home.inbox()
+    def __init__(self, context: RunContext) -> None:
+        self.home = context.home
+        self.account = self.home.account
+        mechanism = self.home.state.get("mechanism") or ""
+        self.login = Login(self.account.user, self.account.auth, context.secret, mechanism)
+        self.options = context.options
+        self.report = context.report
+        self.note = context.note
+        self.stop = context.stop
+        self._connect = context.connect
+        self._arrivals = Arrivals(self.account.name, self.report, context.on_event)
+        self._maildir = self.home.inbox()
         self._sink = MaildirSink(self._maildir)
         self._by_digest: dict[bytes, list[StoredMessage]] = defaultdict(list)
         """Stored messages that a message without a UIDL of its own may turn out to be."""

@@ -14,6 +14,7 @@ from fetchmail_py.model import EMPTY_FILE
 from fetchmail_py.report import Event, Notice, Report
 from fetchmail_py.session.early import EarlyConnection
 from fetchmail_py.store.state import StateDamaged, StateDb
+from fetchmail_py.sync.context import RunContext
 from fetchmail_py.sync.home import Home, endpoint_of
 from fetchmail_py.sync.options import Options, StopFlag
 
@@ -48,10 +49,15 @@ def run_account(
         report.notices.append(text)
         on_event(Notice(account.name, text))
 
-    name = remember_as or account.name
+    def attempt() -> None:
+        stop.check()
+        name = remember_as or account.name
+        with closing(Home.open(account, remember_as=name, dry_run=options.dry_run, fresh=options.fresh, note=note)) as home:
+            _work(RunContext(home, secret, options, report, on_event, note, stop))
+
     try:
         try:
-            _open_and_work(account, name, secret, options, report, on_event, note, stop)
+            attempt()
         except StateDamaged as error:
             if options.dry_run:
                 raise
@@ -59,7 +65,7 @@ def run_account(
             # server too, so the run begins once more, without it.
             aside = StateDb.set_aside(error.path or "")
             note(f"{error.detail}; it was moved aside to {aside}, and is rebuilt from the Maildir and the server")
-            _open_and_work(account, name, secret, options, report, on_event, note, stop)
+            attempt()
     except FetchmailError as error:
         report.error = _meant(error, stop)
         report.failures = max(1, report.failures)
@@ -67,43 +73,18 @@ def run_account(
     return report
 
 
-def _open_and_work(
-    account: Account,
-    name: str,
-    secret: Callable[[], str],
-    options: Options,
-    report: Report,
-    on_event: Callable[[Event], None],
-    note: Callable[[str], None],
-    stop: StopFlag,
-) -> None:
-    stop.check()
-    home = Home.open(account, remember_as=name, dry_run=options.dry_run, fresh=options.fresh, note=note)
+def _work(context: RunContext) -> None:
+    home, report, stop = context.home, context.report, context.stop
     try:
-        _work(home, secret, options, report, on_event, note, stop)
-    finally:
-        home.close()
-
-
-def _work(
-    home: Home,
-    secret: Callable[[], str],
-    options: Options,
-    report: Report,
-    on_event: Callable[[Event], None],
-    note: Callable[[str], None],
-    stop: StopFlag,
-) -> None:
-    try:
-        home.check_owner(fresh=options.fresh)
+        home.check_owner(fresh=context.options.fresh)
         stop.check()
         if home.account.protocol == "imap":
             from fetchmail_py.sync.layout_change import follow_settings  # noqa: PLC0415 - a maildrop has no mailboxes
 
-            follow_settings(home, note)
+            follow_settings(home, context.note)
         with closing(EarlyConnection(endpoint_of(home.account), stop.add_waker)) as connection:
             kind = _kind(home.account)
-            kind(home, secret, options, report, on_event, note, stop, connection.connect).run()
+            kind(context._replace(connect=connection.connect)).run()
     except StateDamaged:
         raise
     except FetchmailError as error:
