@@ -30,7 +30,7 @@ ONLY_IN = {
     "typer": ("cli/",),
     "rich": ("cli/",),
     "mailparser": ("message.py",),
-    "sqlite3": ("store/state.py", "store/state_schema.py"),
+    "sqlite3": ("store/state.py", "store/state_base.py", "store/state_schema.py"),
     "keyring": ("credentials.py",),
     "scramp": ("wire/sasl.py",),
     "ssl": ("session/transport.py", "session/trust.py"),

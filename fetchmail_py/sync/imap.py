@@ -34,7 +34,8 @@ from fetchmail_py.session import imap_look
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import Identified, identify
 from fetchmail_py.store.maildir import Signature
-from fetchmail_py.store.state import KnownMessage, MailboxRow
+from fetchmail_py.store.state import MailboxRow
+from fetchmail_py.store.state_pairs import KnownMessage
 from fetchmail_py.sync import gone_mailboxes, rebuild
 from fetchmail_py.sync.imap_boxes import PULL_ONLY, Box, Renamed, check_same_account, choose, place, renamed_there
 from fetchmail_py.sync.imap_deletions import SET_ASIDE

@@ -12,7 +12,7 @@ from fetchmail_py.identity import NO_IDENTITY, header_end
 from fetchmail_py.model import Delivered, LineEnds, MessageKey, Stage, Uid
 from fetchmail_py.plan.matching import LocalCandidate, RemoteCandidate
 from fetchmail_py.store import content
-from fetchmail_py.store.state import KnownMessage
+from fetchmail_py.store.state_pairs import KnownMessage
 from fetchmail_py.sync.home import Home, line_ends_of
 from fetchmail_py.sync.imap_boxes import Box
 

@@ -13,7 +13,8 @@ from fetchmail_py.errors import ConnectionLost, FetchmailError, Interrupted
 from fetchmail_py.model import EMPTY_FILE
 from fetchmail_py.report import Event, Notice, Report
 from fetchmail_py.session.early import EarlyConnection
-from fetchmail_py.store.state import StateDamaged, StateDb
+from fetchmail_py.store.state import StateDb
+from fetchmail_py.store.state_base import StateDamaged
 from fetchmail_py.sync.context import RunContext
 from fetchmail_py.sync.home import Home, endpoint_of
 from fetchmail_py.sync.options import Options, StopFlag

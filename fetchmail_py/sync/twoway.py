@@ -28,7 +28,7 @@ from fetchmail_py.plan import oneway, twoway
 from fetchmail_py.plan.actions import Action, Recognise
 from fetchmail_py.session import imap_store
 from fetchmail_py.session.imap import ImapSession
-from fetchmail_py.store.state import KnownMessage
+from fetchmail_py.store.state_pairs import KnownMessage
 from fetchmail_py.sync import local
 from fetchmail_py.sync.imap import EXEMPT
 from fetchmail_py.sync.imap_boxes import Box

@@ -12,7 +12,8 @@ import pytest
 from fetchmail_py.errors import StateTooNew, StoreError
 from fetchmail_py.model import NO_FLAGS, Delivered, Flags, MailboxName, MessageKey, Stage, Uid, UidSet
 from fetchmail_py.store import state_schema
-from fetchmail_py.store.state import FILE_NAME, MailboxRow, StateDamaged, StateDb
+from fetchmail_py.store.state import FILE_NAME, MailboxRow, StateDb
+from fetchmail_py.store.state_base import StateDamaged
 
 SEEN: Flags = frozenset({"\\Seen", "$Work"})
 
