@@ -27,7 +27,7 @@ from fetchmail_py.errors import (
     TlsError,
 )
 from fetchmail_py.model import Delivered, MaildropEntry, MessageKey
-from fetchmail_py.session import pop3
+from fetchmail_py.session import pop3, pop3_connection
 from fetchmail_py.session.endpoint import Endpoint
 from fetchmail_py.session.login import Login, NotOffered
 from fetchmail_py.session.pop3 import Capabilities, NotRetrieved, Pop3Session, Retrieved
@@ -782,7 +782,7 @@ def test_a_server_that_trickles_counts_as_silent(monkeypatch: pytest.MonkeyPatch
         now += 25.0
         return now
 
-    monkeypatch.setattr(pop3, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(pop3_connection, "time", SimpleNamespace(monotonic=clock))
     wire = Wire(lambda _: b"+")
     wire.waiting.extend(range(1, 1000))
     session = in_process(wire)
@@ -800,7 +800,7 @@ def listing_at(rate: int, count: int, monkeypatch: pytest.MonkeyPatch) -> int:
         now += 15.0  # read some four times a minute
         return now
 
-    monkeypatch.setattr(pop3, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(pop3_connection, "time", SimpleNamespace(monotonic=clock))
     numbers = iter(range(1, count + 1))
 
     def answer(_: int) -> bytes:
