@@ -60,12 +60,6 @@ class Push:
 
     def __init__(self, work: Work, deletions: Deletions) -> None:
         self._work = work
-        self._run = work.run_of
-        self._home = work.home
-        self._state = work.state
-        self._report = work.report
-        self._session = work.session
-        self._boxes = work.boxes
         self._deletions = deletions
         self._trash = Trash(work, deletions)
         self._merged: set[tuple[MailboxName, Uid]] = set()
@@ -81,11 +75,11 @@ class Push:
         # What is copied and moved as well can be copied only while it is where it was.
         for action in actions:
             if isinstance(action, push.CopyRemote):
-                source, target = self._boxes[action.mailbox], self._boxes[action.to]
+                source, target = self._work.boxes[action.mailbox], self._work.boxes[action.to]
                 self._guarded(target, partial(self._copy, action), source)
         for action in actions:
             if isinstance(action, push.MoveRemote):
-                source, target = self._boxes[action.mailbox], self._boxes[action.to]
+                source, target = self._work.boxes[action.mailbox], self._work.boxes[action.to]
                 going = set(action.uids)
                 changes = [change for change in flags[action.mailbox] if change.uid in going]
                 self._guarded(source, partial(self._merge, source, changes), target)
@@ -100,34 +94,34 @@ class Push:
         except ServerRefused as error:
             if error.status == "BYE":
                 raise
-            self._run.fail(box, error)
+            self._work.run_of.fail(box, error)
             if other is not None:
                 _undone(box, other)
 
     def _open(self, box: Box) -> bool:
         """Selects the mailbox for changes; where nothing may be changed, the next round plans with that."""
-        opened = imap_store.open_for_changes(self._session, box.name, box.uidvalidity)
+        opened = imap_store.open_for_changes(self._work.session, box.name, box.uidvalidity)
         if opened.read_only:
             box.row.read_only = True
-            self._state.save_mailbox(box.row)
+            self._work.state.save_mailbox(box.row)
         if opened.reason is not None:
             box.unfinished = True
-            self._run.again = True
+            self._work.run_of.again = True
             return False
         if opened.look is not None and opened.look.permanent_flags is not None:
             box.row.permanent_flags = " ".join(sorted(opened.look.permanent_flags))
         return True
 
     def _move(self, action: push.MoveRemote) -> None:
-        box, target = self._boxes[action.mailbox], self._boxes[action.to]
+        box, target = self._work.boxes[action.mailbox], self._work.boxes[action.to]
         if not self._open(box):
             _undone(box, target)
             return
-        self._home.commit()
+        self._work.home.commit()
         left: set[Uid] = set()
         moved = self._moved(box, action.uids, target, left)
-        pairs = self._state.pairs_of(box.row.id, action.uids)
-        taken = self._state.pairs_of(target.row.id, [new for new in moved.values() if new is not None])
+        pairs = self._work.state.pairs_of(box.row.id, action.uids)
+        taken = self._work.state.pairs_of(target.row.id, [new for new in moved.values() if new is not None])
         arrived: list[Uid] = []
         for uid, key, flags in zip(action.uids, action.keys, action.flags, strict=True):
             pair = pairs.get(uid)
@@ -136,12 +130,12 @@ class Push:
             new = moved[uid] if moved[uid] not in taken else None
             if uid in left:
                 self._copied_over(box, uid, target, new, key, pair.flags)
-                self._report.uploaded += 1
+                self._work.report.uploaded += 1
             elif new is not None:
-                self._state.rebind(box.row.id, uid, target.row.id, new, pair.flags)
-                self._state.set_key(target.row.id, new, key)
+                self._work.state.rebind(box.row.id, uid, target.row.id, new, pair.flags)
+                self._work.state.set_key(target.row.id, new, key)
             else:
-                self._state.send_over(box.row.id, uid, target.row.id, key, pair.flags)
+                self._work.state.send_over(box.row.id, uid, target.row.id, key, pair.flags)
             if new is not None:
                 arrived.append(new)
             else:
@@ -149,21 +143,21 @@ class Push:
             file = target.strangers.pop(key, None) or self._work.find(target, key, None)
             if file is not None:
                 self._letters(target, key, file, flags)
-            self._report.moved_remote += uid not in left
+            self._work.report.moved_remote += uid not in left
         target.touched = True
-        self._home.save_keywords()
-        self._home.commit()
-        if not self._confirm(target, arrived) or imap_store.quirk_gmail_keeps(self._session):
+        self._work.home.save_keywords()
+        self._work.home.commit()
+        if not self._confirm(target, arrived) or imap_store.quirk_gmail_keeps(self._work.session):
             box.unfinished = True  # perhaps they are where they were
 
     def _copied_over(self, box: Box, uid: Uid, target: Box, new: Uid | None, key: MessageKey, flags: Flags) -> None:
         """A message that was to move is in both mailboxes now: its file has a row of its own where it lies."""
-        known = self._state.known_message(box.row.id, uid)
+        known = self._work.state.known_message(box.row.id, uid)
         assert known is not None
-        ((_, _, wire, size, digest, line_ends, date),) = self._state.upload_facts(box.row.id, [uid])
-        row = self._state.next_unpaired_uid(target.row.id) if new is None else new
+        ((_, _, wire, size, digest, line_ends, date),) = self._work.state.upload_facts(box.row.id, [uid])
+        row = self._work.state.next_unpaired_uid(target.row.id) if new is None else new
         facts = Delivered(key, wire, size, digest, line_ends, known.identity)
-        self._state.add_arriving(
+        self._work.state.add_arriving(
             target.row.id, [(row, flags, date, facts)], stage=Stage.SENT if new is None else Stage.PAIRED
         )
         self._deletions.original_stays(box, uid)
@@ -185,9 +179,9 @@ class Push:
             lot = lots.pop(0)
             try:
                 if may_delete:
-                    copied = imap_store.move(self._session, box.name, box.uidvalidity, lot, target.name)
+                    copied = imap_store.move(self._work.session, box.name, box.uidvalidity, lot, target.name)
                 else:
-                    copied = imap_store.copy(self._session, lot, target.name)._replace(left=lot)
+                    copied = imap_store.copy(self._work.session, lot, target.name)._replace(left=lot)
             except ServerRefused as error:
                 if isinstance(error, ServerBusy) or error.status == "BYE":
                     raise
@@ -207,19 +201,19 @@ class Push:
             if copied.uids and copied.uidvalidity == target.uidvalidity:
                 # What is not among them was gone before it could be moved.
                 moved |= {uid: copied.uids[uid] for uid in lot if uid in copied.uids}
-            elif len(uids) == 1 or len(lot) > 1 or not imap_store.has_uidplus(self._session):
+            elif len(uids) == 1 or len(lot) > 1 or not imap_store.has_uidplus(self._work.session):
                 moved |= dict.fromkeys(lot)
         if len(moved) < len(uids):
             _undone(box, target)
-            self._run.again = self._run.again or len(moved) + in_a_row < len(uids)
+            self._work.run_of.again = self._work.run_of.again or len(moved) + in_a_row < len(uids)
         if failed is not None:
-            self._run.fail(box, failed)
+            self._work.run_of.fail(box, failed)
         return moved
 
     def _sent(self, box: Box, key: MessageKey) -> None:
         """The server has the message, or says so, and has not told where: the next look shows it."""
-        self._run.sent.add((box.row.id, key))
-        box.unfinished = self._run.again = True
+        self._work.run_of.sent.add((box.row.id, key))
+        box.unfinished = self._work.run_of.again = True
 
     def _confirm(self, box: Box, uids: Sequence[Uid]) -> bool:
         """Looks at the UIDs that the server told of messages it took: one that is not there would count as deleted next time.
@@ -228,8 +222,8 @@ class Push:
         """
         if not uids:
             return True
-        there = imap_store.present(self._session, box.name, box.uidvalidity, uids)
-        pairs = self._state.pairs_of(box.row.id, uids)
+        there = imap_store.present(self._work.session, box.name, box.uidvalidity, uids)
+        pairs = self._work.state.pairs_of(box.row.id, uids)
         missing = {uid: pair for uid, pair in pairs.items() if uid not in there}
         for uid, pair in pairs.items():
             if uid in missing:
@@ -237,40 +231,40 @@ class Push:
             else:
                 self._work.no_longer_aside(box, pair.key, uid)
         if missing:
-            self._state.unpair(box.row.id, missing, Stage.SENT)
-        self._home.commit()
+            self._work.state.unpair(box.row.id, missing, Stage.SENT)
+        self._work.home.commit()
         return not missing
 
     def _letters(self, box: Box, key: MessageKey, file: LocalFile, flags: Flags) -> None:
         """Exactly these flags, with the letters that keywords have in this mailbox."""
-        wanted = letters_of(flags, self._home.keyword_letters(box.row, flags))
-        self._home.save_keywords()
+        wanted = letters_of(flags, self._work.home.keyword_letters(box.row, flags))
+        self._work.home.save_keywords()
         remove = "".join(letter for letter in file.letters if letter not in wanted and (letter.islower() or letter in "DFPRST"))
         if box.maildir.set_flags(key, file, add=wanted, remove=remove) is not None:
             box.touched = True
-            self._home.barrier.created((box.maildir.new, box.maildir.cur))
+            self._work.home.barrier.created((box.maildir.new, box.maildir.cur))
 
     def _copy(self, action: push.CopyRemote) -> None:
-        source, target = self._boxes[action.mailbox], self._boxes[action.to]
-        if not imap_store.open_to_read(self._session, source.name, source.uidvalidity):
+        source, target = self._work.boxes[action.mailbox], self._work.boxes[action.to]
+        if not imap_store.open_to_read(self._work.session, source.name, source.uidvalidity):
             _undone(source, target)
-            self._run.again = True
+            self._work.run_of.again = True
             return
-        self._home.commit()
+        self._work.home.commit()
         uids = list(dict.fromkeys(action.uids))
         self._begin(target, action.rows)
-        copied = imap_store.copy(self._session, uids, target.name)
+        copied = imap_store.copy(self._work.session, uids, target.name)
         known = bool(copied.uids) and copied.uidvalidity == target.uidvalidity
-        base = self._state.pairs_of(source.row.id, uids)
+        base = self._work.state.pairs_of(source.row.id, uids)
         arrived: list[Uid] = []
         for uid, row in zip(action.uids, action.rows, strict=True):
             new = copied.uids.get(uid) if known else None
-            mine = self._state.pairs_of(target.row.id, [row]).get(row)
+            mine = self._work.state.pairs_of(target.row.id, [row]).get(row)
             if mine is None:
                 continue
             # A keyword's letter means something in one mailbox only: a copied file has those of its original.
             if uid not in base:
-                self._run.again = target.unfinished = True  # its row has gone: it goes up
+                self._work.run_of.again = target.unfinished = True  # its row has gone: it goes up
                 continue
             before = base[uid].flags
             changed = source.snapshot.changed.get(uid) if source.snapshot is not None else None
@@ -278,23 +272,23 @@ class Push:
             here = frozenset(mine.flags & FLAG_TO_LETTER.keys()) | frozenset(before - FLAG_TO_LETTER.keys())
             flags = twoway.merge(before, here, there)
             if known and new is None:
-                self._run.again = True  # the original was gone before it could be copied: it goes up
+                self._work.run_of.again = True  # the original was gone before it could be copied: it goes up
                 continue
-            if new is None or self._state.pairs_of(target.row.id, [new]):
-                self._state.set_stage(target.row.id, [row], Stage.SENT)
+            if new is None or self._work.state.pairs_of(target.row.id, [new]):
+                self._work.state.set_stage(target.row.id, [row], Stage.SENT)
                 self._sent(target, mine.key)
             else:
-                self._state.rebind(target.row.id, row, target.row.id, new, there)
+                self._work.state.rebind(target.row.id, row, target.row.id, new, there)
                 arrived.append(new)
             file = self._work.find(target, mine.key, mine)
             if file is not None:
                 self._letters(target, mine.key, file, flags)
             if flags != there:
-                self._run.again = True
-            self._report.uploaded += 1
+                self._work.run_of.again = True
+            self._work.report.uploaded += 1
         target.touched = True
-        self._home.save_keywords()
-        self._home.commit()
+        self._work.home.save_keywords()
+        self._work.home.commit()
         self._confirm(target, arrived)
 
     # -- uploads -----------------------------------------------------------------------------------------------------
@@ -304,32 +298,32 @@ class Push:
         rows: dict[MailboxName, list[Uid]] = defaultdict(list)
         for action in actions:
             if isinstance(action, push.UploadAgain):
-                box = self._boxes[action.mailbox]
-                if ("raised", box.row.id, action.uid) not in self._run.once:
+                box = self._work.boxes[action.mailbox]
+                if ("raised", box.row.id, action.uid) not in self._work.run_of.once:
                     # It may have been moved to where we had looked already: a second look tells.
-                    self._run.once.add(("raised", box.row.id, action.uid))
-                    box.unfinished = self._run.again = True
+                    self._work.run_of.once.add(("raised", box.row.id, action.uid))
+                    box.unfinished = self._work.run_of.again = True
                     continue
-                rows[action.mailbox] += self._state.unpair(box.row.id, [action.uid], Stage.NEW).values()
+                rows[action.mailbox] += self._work.state.unpair(box.row.id, [action.uid], Stage.NEW).values()
             elif isinstance(action, push.Upload):
                 rows[action.mailbox] += action.rows
-        self._home.commit()
+        self._work.home.commit()
         for name, uids in rows.items():
-            box = self._boxes[name]
+            box = self._work.boxes[name]
             self._guarded(box, partial(self._upload, box, uids))
 
     def _upload(self, box: Box, rows: Sequence[Uid]) -> None:
         # What was recognised meanwhile, in a download, has a UID by now.
-        pairs = {uid: pair for uid, pair in self._state.pairs_of(box.row.id, rows).items() if pair.stage != Stage.SENT}
+        pairs = {uid: pair for uid, pair in self._work.state.pairs_of(box.row.id, rows).items() if pair.stage != Stage.SENT}
         if not pairs:
             return
         if not box.uidvalidity:
-            box.unfinished = self._run.again = True
+            box.unfinished = self._work.run_of.again = True
             return
         waiting = [uid for uid, pair in pairs.items() if box.doubtful and pair.stage != Stage.NEW]
         if waiting:
             box.unfinished = True
-            self._run.note(
+            self._work.run_of.note(
                 f"{printable(box.name)}: {count_of(len(waiting), 'message')} here may be at the server already, which does not "
                 "show all it has: not uploaded in this run"
             )
@@ -338,35 +332,35 @@ class Push:
         told: list[Uid] = []
         sent: dict[int, _Outgoing] = {}
         uploads = self._outgoing(box, pairs, sent)
-        for lot in imap_store.append(self._session, box.name, uploads):
+        for lot in imap_store.append(self._work.session, box.name, uploads):
             taken: list[Uid] = []
             for upload, outcome in lot:
                 message = sent.pop(id(upload))
                 if outcome.refused is not None:
                     self._refused(box, message, outcome.refused)
                     continue
-                self._report.uploaded += 1
+                self._work.report.uploaded += 1
                 new = outcome.uid if outcome.uidvalidity == box.uidvalidity else None
-                if new is not None and new not in taken and not self._state.pairs_of(box.row.id, [new]):
+                if new is not None and new not in taken and not self._work.state.pairs_of(box.row.id, [new]):
                     taken.append(new)
-                    self._state.rebind(box.row.id, message.row, box.row.id, new, message.flags)
+                    self._work.state.rebind(box.row.id, message.row, box.row.id, new, message.flags)
                 else:
-                    self._state.set_stage(box.row.id, [message.row], Stage.SENT)
+                    self._work.state.set_stage(box.row.id, [message.row], Stage.SENT)
                     self._sent(box, message.key)
-            self._home.commit()
+            self._work.home.commit()
             told += taken
-            self._run.stop.check()
+            self._work.run_of.stop.check()
         self._confirm(box, told)
 
     def _begin(self, box: Box, rows: Iterable[Uid]) -> None:
         """The intent, before the effect: from here on the server may have these, whatever becomes of its answer."""
-        self._state.set_stage(box.row.id, rows, Stage.KEPT)
-        self._home.commit()
+        self._work.state.set_stage(box.row.id, rows, Stage.KEPT)
+        self._work.home.commit()
 
     def _outgoing(self, box: Box, pairs: dict[Uid, Pair], sent: dict[int, _Outgoing]) -> Iterator[imap_store.Upload]:
-        limit = _append_limit(self._session.capabilities)
+        limit = _append_limit(self._work.session.capabilities)
         storable = storable_flags(box.row.permanent_flags)
-        for row, key, wire, size, digest, line_ends, date in self._state.upload_facts(box.row.id, pairs):
+        for row, key, wire, size, digest, line_ends, date in self._work.state.upload_facts(box.row.id, pairs):
             pair = pairs[row]
             file = self._work.find(box, key, pair)
             path = "" if file is None else box.maildir.path_of(file)
@@ -378,25 +372,26 @@ class Push:
                     if bare:
                         # Servers refuse these, or mend them themselves: then nobody knows what they made of it.
                         wire, line_ends = size + bare, LineEnds.MIXED  # noqa: PLW2901
-                        self._state.set_wire(box.row.id, row, wire, line_ends)
-                        self._home.commit()
+                        self._work.state.set_wire(box.row.id, row, wire, line_ends)
+                        self._work.home.commit()
                 if date is None:
                     date = int(os.stat(path).st_mtime)  # noqa: PLW2901
                 upload = self._prepared(path, wire, size, digest, line_ends)
             except FileNotFoundError:
                 # Removed, or renamed to where the next look finds it.
-                self._state.forget(box.row.id, [row])
-                self._run.again = True
+                self._work.state.forget(box.row.id, [row])
+                self._work.run_of.again = True
                 continue
             if upload is None:
-                self._state.forget(box.row.id, [row])  # edited since it was read: the next look reads it anew
-                self._run.again = True
+                self._work.state.forget(box.row.id, [row])  # edited since it was read: the next look reads it anew
+                self._work.run_of.again = True
                 continue
             if limit is not None and wire > limit:
                 box.unfinished = True
-                self._state.defer(box.row.id, f"file:{key}", f"{wire} octets are more than the server takes ({limit})", time.time())
+                reason = f"{wire} octets are more than the server takes ({limit})"
+                self._work.state.defer(box.row.id, f"file:{key}", reason, time.time())
                 continue
-            flags = self._home.flags_known(box.row, file, pair.flags)
+            flags = self._work.home.flags_known(box.row, file, pair.flags)
             flags = frozenset(flag for flag in flags if storable is None or flag in storable)
             ready = imap_store.Upload(flags, date, wire, upload.chunks)
             sent[id(ready)] = _Outgoing(row, key, flags)
@@ -418,17 +413,17 @@ class Push:
             if error.code == "OVERQUOTA":
                 # It lasts until somebody makes room: `status` names where it stopped.
                 reason = f"not uploaded, nor what would come after it: the server has no room: {error.words}"
-                self._state.defer(box.row.id, f"file:{message.key}", reason, time.time())
-                self._home.commit()
+                self._work.state.defer(box.row.id, f"file:{message.key}", reason, time.time())
+                self._work.home.commit()
             raise error
         if error.code in {"TRYCREATE", "NONEXISTENT", "NOPERM", "READ-ONLY"}:
             if error.code in {"NOPERM", "READ-ONLY"}:
                 box.row.read_only = True
-                self._run.again = box.unfinished = True
+                self._work.run_of.again = box.unfinished = True
                 return
             raise error
         box.unfinished = True
-        self._state.defer(box.row.id, f"file:{message.key}", f"not uploaded: {error.detail}", time.time())
+        self._work.state.defer(box.row.id, f"file:{message.key}", f"not uploaded: {error.detail}", time.time())
 
     # -- flags -------------------------------------------------------------------------------------------------------
 
@@ -443,7 +438,7 @@ class Push:
             if isinstance(action, push.MergeFlags) and (action.mailbox, action.uid) not in self._merged:
                 by_box[action.mailbox].append(action)
         for name, changes in by_box.items():
-            box = self._boxes[name]
+            box = self._work.boxes[name]
             self._guarded(box, partial(self._merge, box, changes))
 
     def _merge(self, box: Box, changes: Sequence[push.MergeFlags]) -> None:
@@ -464,9 +459,9 @@ class Push:
                 unstorable = frozenset().union(*(add for add, _ in groups)) - storable
                 groups = _without(groups, unstorable)
             stores = [imap_store.FlagStore(tuple(uids), add, remove) for (add, remove), uids in groups.items()]
-            for store, error in imap_store.store_flags(self._session, box.name, stores):
+            for store, error in imap_store.store_flags(self._work.session, box.name, stores):
                 if error is None:
-                    self._report.flags_pushed += len(store.uids)
+                    self._work.report.flags_pushed += len(store.uids)
                     continue
                 failed.update(store.uids)
                 box.unfinished = True
@@ -475,20 +470,20 @@ class Push:
                 if error.code in {"NOPERM", "READ-ONLY"}:
                     box.row.read_only = True
                 count = count_of(len(store.uids), "message")
-                self._run.note(f"{printable(box.name)}: flags of {count} not taken: {error.detail}")
-        pairs = self._state.pairs_of(box.row.id, [change.uid for change in changes])
+                self._work.run_of.note(f"{printable(box.name)}: flags of {count} not taken: {error.detail}")
+        pairs = self._work.state.pairs_of(box.row.id, [change.uid for change in changes])
         agreed = []
         for change in changes:
             pair = pairs.get(change.uid)
             if pair is None or change.uid in failed:
                 continue
             if change.pull and self._work.set_flags(box, pair, change.here):
-                self._report.flags_pulled += 1
+                self._work.report.flags_pulled += 1
             agreed.append((change.uid, change.agreed - (change.add & unstorable)))
-        self._state.set_flags(box.row.id, agreed)
+        self._work.state.set_flags(box.row.id, agreed)
         # The names first: a row must never say what the directory does not have.
-        self._home.barrier.directories(())
-        self._home.commit()
+        self._work.home.barrier.directories(())
+        self._work.home.commit()
 
     # -- deletions ---------------------------------------------------------------------------------------------------
 
@@ -502,8 +497,8 @@ class Push:
                     uids.update(going)
                     also_here.update(going if action.also_here else ())
         for (name, trash), (uids, also_here) in groups.items():
-            self._run.stop.check()
-            box = self._boxes[name]
+            self._work.run_of.stop.check()
+            box = self._work.boxes[name]
             self._guarded(box, partial(self._delete, box, uids, also_here, trash))
 
     def _delete(self, box: Box, uids: set[Uid], also_here: set[Uid], trash: MailboxName | None) -> None:
@@ -528,14 +523,14 @@ class Push:
             for uid in in_trash.keys() - gone:
                 self._deletions.original_stays(box, uid)
             self._trash.settle(box, in_trash)
-            self._home.commit()
+            self._work.home.commit()
             if not gone:
                 break  # nor will the rest
-        if not imap_store.has_uidplus(self._session):
+        if not imap_store.has_uidplus(self._work.session):
             self._expunge(box, (), set())
 
     def _expunge(self, box: Box, going: Sequence[Uid], also_here: set[Uid]) -> None:
-        if not imap_store.has_uidplus(self._session):
+        if not imap_store.has_uidplus(self._work.session):
             # A plain EXPUNGE takes all that is marked or nothing: what moves have left over goes with it.
             going = sorted({*going, *self._deletions.left_over(box)})
         for lot in self._lots(box, going):
@@ -546,7 +541,7 @@ class Push:
 
     def _lots(self, box: Box, uids: Sequence[Uid]) -> Iterator[list[Uid]]:
         """What is deleted between two commits, as long as the mailbox can be changed."""
-        at_once = DELETE_AT_ONCE if imap_store.has_uidplus(self._session) else max(1, len(uids))
+        at_once = DELETE_AT_ONCE if imap_store.has_uidplus(self._work.session) else max(1, len(uids))
         for start in range(0, len(uids), at_once):
             if not self._open(box):
                 return
@@ -557,14 +552,14 @@ class Push:
     def _deleted(self, box: Box, uids: Collection[Uid], files: Iterable[Uid]) -> None:
         """These are gone from where they were at the server; and so go these `files`."""
         self._files(box, files)
-        self._state.forget(box.row.id, uids)
-        self._state.put(f"announced-there:{box.row.id}", None)
-        self._report.deleted_remote += len(uids)
-        self._home.barrier.directories(())
-        self._home.commit()
+        self._work.state.forget(box.row.id, uids)
+        self._work.state.put(f"announced-there:{box.row.id}", None)
+        self._work.report.deleted_remote += len(uids)
+        self._work.home.barrier.directories(())
+        self._work.home.commit()
 
     def _files(self, box: Box, uids: Iterable[Uid]) -> None:
-        for pair in self._state.pairs_of(box.row.id, uids).values():
+        for pair in self._work.state.pairs_of(box.row.id, uids).values():
             file = self._work.find(box, pair.key, pair)
             if file is not None:
                 self._work.remove(box, pair.uid, pair.key, file)

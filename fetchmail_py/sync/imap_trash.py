@@ -41,11 +41,6 @@ class Trash:
 
     def __init__(self, work: Work, deletions: Deletions) -> None:
         self._work = work
-        self._run = work.run_of
-        self._home = work.home
-        self._state = work.state
-        self._session = work.session
-        self._boxes = work.boxes
         self._deletions = deletions
         self._atomic = bool(work.session.capabilities & {"MOVE", "IMAP4REV2"})
 
@@ -54,7 +49,7 @@ class Trash:
         if isinstance(action, push.TrashAtServer):
             yield action.to, action.uids
             return
-        intent = self._intent(self._boxes[action.mailbox])
+        intent = self._intent(self._work.boxes[action.mailbox])
         pending = set() if intent is None else set(action.uids).intersection(intent.uids)
         if intent is not None and pending:
             yield MailboxName(intent.trash), pending
@@ -66,22 +61,22 @@ class Trash:
         Raises ServerRefused.
         """
         there = self._there_already(box, uids, trash)
-        if self._run.account.expunge or not self._atomic:
+        if self._work.run_of.account.expunge or not self._atomic:
             self._begin(box, uids, trash)
-        opened = imap_store.open_for_changes(self._session, box.name, box.uidvalidity)
+        opened = imap_store.open_for_changes(self._work.session, box.name, box.uidvalidity)
         if opened.reason is not None:
-            box.unfinished = self._run.again = True
+            box.unfinished = self._work.run_of.again = True
             return {}
-        if self._run.account.expunge:
+        if self._work.run_of.account.expunge:
             self._unmark(box, uids, also_here)
         try:
-            copied = imap_store.move(self._session, box.name, box.uidvalidity, uids, trash, there)
+            copied = imap_store.move(self._work.session, box.name, box.uidvalidity, uids, trash, there)
         except ServerRefused as error:
             if error.code not in {"TRYCREATE", "NONEXISTENT"}:
                 raise
-            imap_store.create(self._session, trash)
-            copied = imap_store.move(self._session, box.name, box.uidvalidity, uids, trash, there)
-        self._run.again = True
+            imap_store.create(self._work.session, trash)
+            copied = imap_store.move(self._work.session, box.name, box.uidvalidity, uids, trash, there)
+        self._work.run_of.again = True
         self._deletions.hold(box, copied.left, copied.reason or "")
         # What is told as neither moved nor copied is not there.
         known = {*copied.uids, *there}
@@ -96,26 +91,26 @@ class Trash:
     # -- the intent --------------------------------------------------------------------------------------------------
 
     def _intent(self, box: Box) -> _Intent | None:
-        words = self._state.get(_fact(box))
+        words = self._work.state.get(_fact(box))
         intent = None if words is None else _Intent(*json.loads(words))
         return intent if intent is not None and intent.uidvalidity == box.uidvalidity else None
 
     def _put(self, box: Box, intent: _Intent) -> None:
-        self._state.put(_fact(box), json.dumps(intent) if intent.uids else None)
+        self._work.state.put(_fact(box), json.dumps(intent) if intent.uids else None)
 
     def _begin(self, box: Box, uids: Sequence[Uid], trash: MailboxName) -> None:
         intent = self._intent(box)
         if intent is None or intent.trash != trash:
             intent = _Intent(box.uidvalidity, trash, *self._numbers(trash), [])
         self._put(box, intent._replace(uids=sorted({*intent.uids, *uids})))
-        self._home.commit()
+        self._work.home.commit()
 
     def _numbers(self, trash: MailboxName) -> tuple[int, int]:
         """The trash's UIDVALIDITY and UIDNEXT, no later than now."""
-        box = self._boxes.get(trash)
+        box = self._work.boxes.get(trash)
         if box is not None and box.remote.uidvalidity and box.remote.uidnext:
             return box.remote.uidvalidity, box.remote.uidnext
-        opened = read_select(self._session, select_command(self._session, trash, read_only=True), trash)
+        opened = read_select(self._work.session, select_command(self._work.session, trash, read_only=True), trash)
         return (0, 1) if isinstance(opened, ServerRefused) else (opened.uidvalidity, opened.uidnext or 1)
 
     def _unmark(self, box: Box, uids: Sequence[Uid], also_here: Collection[Uid]) -> None:
@@ -123,7 +118,7 @@ class Trash:
 
         The mark may be all that tells of the deletion. So it is put on the file here first, where there is one.
         """
-        pairs = self._state.pairs_of(box.row.id, uids)
+        pairs = self._work.state.pairs_of(box.row.id, uids)
         for uid in uids:
             if uid not in pairs:
                 self._deletions.original_stays(box, uid)
@@ -134,12 +129,12 @@ class Trash:
                 files = box.files if box.files is not None else self._work.files.get(box.row.id, {})
                 files[pairs[uid].key] = marked
                 box.touched = True
-                self._home.barrier.created((box.maildir.new, box.maildir.cur))
-        self._state.set_flags(box.row.id, [(uid, pair.flags - {DELETED}) for uid, pair in pairs.items()])
-        self._home.barrier.directories(())
-        self._home.commit()
+                self._work.home.barrier.created((box.maildir.new, box.maildir.cur))
+        self._work.state.set_flags(box.row.id, [(uid, pair.flags - {DELETED}) for uid, pair in pairs.items()])
+        self._work.home.barrier.directories(())
+        self._work.home.commit()
         unmark = imap_store.FlagStore(tuple(uids), NO_FLAGS, frozenset({DELETED}))
-        list(imap_store.store_flags(self._session, box.name, [unmark]))
+        list(imap_store.store_flags(self._work.session, box.name, [unmark]))
 
     def _there_already(self, box: Box, uids: Sequence[Uid], trash: MailboxName) -> set[Uid]:
         """Which of them an earlier run has copied to the trash: alike in size and header, and no older there than its intent.
@@ -150,13 +145,13 @@ class Trash:
         asked = [] if intent is None or intent.trash != trash else [uid for uid in uids if uid in set(intent.uids)]
         if intent is None or not asked or self._atomic:
             return set()
-        seen = identify(self._session, box.name, box.uidvalidity, UidSet.of(asked)) or ()
+        seen = identify(self._work.session, box.name, box.uidvalidity, UidSet.of(asked)) or ()
         originals = {message.uid: _likeness(message) for message in seen}
-        opened = read_select(self._session, select_command(self._session, trash, read_only=True), trash)
+        opened = read_select(self._work.session, select_command(self._work.session, trash, read_only=True), trash)
         if isinstance(opened, ServerRefused) or intent.trash_uidvalidity not in {0, opened.uidvalidity}:
             return set()
         since = UidSet([(intent.since, UID_MAX)])
-        copies = Counter(map(_likeness, identify(self._session, trash, opened.uidvalidity, since) or ()))
+        copies = Counter(map(_likeness, identify(self._work.session, trash, opened.uidvalidity, since) or ()))
         found = set()
         for uid, likeness in originals.items():
             if likeness[0] != NO_IDENTITY and copies[likeness]:
