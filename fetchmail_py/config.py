@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from fetchmail_py.config_values import COMMON, IMAP, KEYS, POP3, Place, converted, meant, plain
 from fetchmail_py.errors import ConfigError
 
 DEFAULT_PORTS = {
@@ -19,12 +20,6 @@ DEFAULT_PORTS = {
     ("pop3", "starttls"): 110,
     ("pop3", "none"): 110,
 }
-AUTH = (
-    "auto", "plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256", "xoauth2", "oauthbearer", "external", "apop", "user",
-)  # fmt: skip
-MODES = ("disconnected", "mirror", "backup", "offline")
-MAX_CONNECTIONS = 16
-
 NOT_YET: Mapping[str, str] = {
     "keep_deleted": "belongs to `undo`, which is not in this version",
     "max_size": "is not in this version: every message comes in whole",
@@ -34,11 +29,9 @@ NOT_YET: Mapping[str, str] = {
 """Keys that users may know of and that this version does not have."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
-_DURATION = re.compile(r"(\d{1,9})(s|m|h|d|w)?")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LOOPBACK = re.compile(r"localhost|.*\.localhost|127(\.\d{1,3}){3}|::1|\[::1\]", re.IGNORECASE)
 _SOURCES = ("password", "password_command", "password_file", "password_env")
+_TWO_WAY = ("trash", "expunge")
 
 
 class Account(NamedTuple):
@@ -135,7 +128,7 @@ class Config(NamedTuple):
             else:
                 known = ", ".join((*self.accounts, *self.groups)) or "none"
                 raise ConfigError(
-                    f"there is no account or group {name!r}; there are: {known}{_meant(name, (*self.accounts, *self.groups))}",
+                    f"there is no account or group {name!r}; there are: {known}{meant(name, (*self.accounts, *self.groups))}",
                     file=self.file,
                 )
         return [
@@ -196,11 +189,11 @@ def parse(document: Mapping[str, object], file: str | None) -> Config:
             raise _unknown(file, key, ("defaults", "groups", "accounts"))
     defaults = _table(document, "defaults", file)
     for key, value in defaults.items():
-        if key not in _KEYS or key in {"user", "maildir"}:
+        if key not in KEYS or key in {"user", "maildir"}:
             _refuse_not_yet(file, f"defaults.{key}", key)
-            raise _unknown(file, f"defaults.{key}", [name for name in _KEYS if name not in {"user", "maildir"}])
+            raise _unknown(file, f"defaults.{key}", [name for name in KEYS if name not in {"user", "maildir"}])
         # Also one that fits none of the accounts there are now.
-        _converted(key, value, _Place(file, f"defaults.{key}"))
+        converted(key, value, Place(file, f"defaults.{key}"))
     accounts: dict[str, Account] = {}
     for name, table in _table(document, "accounts", file).items():
         if not _NAME.fullmatch(name):
@@ -218,204 +211,26 @@ def parse(document: Mapping[str, object], file: str | None) -> Config:
     return Config(file, accounts, _groups(_table(document, "groups", file), accounts, file))
 
 
-# -- accounts ------------------------------------------------------------------------------------------------------------
-
-
-class _Place(NamedTuple):
-    """Where a value stands, for the error about it."""
-
-    file: str | None
-    key: str
-
-    def error(self, detail: str, hint: str | None = None) -> ConfigError:
-        return ConfigError(detail, file=self.file, key=self.key, hint=hint)
-
-
-def _text(value: object, place: _Place) -> str:
-    if not isinstance(value, str) or not value:
-        raise place.error("must be a text in quotes, and not empty")
-    return _plain(value, place)
-
-
-def _plain(value: str, place: _Place) -> str:
-    if _CONTROL.search(value):
-        raise place.error("holds a control character")
-    return value
-
-
-def _host(value: object, place: _Place) -> str:
-    text = _text(value, place)
-    if re.search(r"[\s/@]", text) or (text.count(":") == 1):
-        raise place.error("must be a name or an address, and nothing else: port, user and tls have keys of their own")
-    return text
-
-
-def _path(value: object, place: _Place) -> str:
-    text = os.path.expanduser(_text(value, place))
-    if text.startswith("~"):
-        raise place.error("the home directory it names is not known")
-    return os.path.abspath(text)
-
-
-def _truth(value: object, place: _Place) -> bool:
-    if not isinstance(value, bool):
-        raise place.error("must be true or false")
-    return value
-
-
-def _one_of(*allowed: str) -> Callable[[object, _Place], str]:
-    def convert(value: object, place: _Place) -> str:
-        if value not in allowed:
-            raise place.error(f"must be one of {', '.join(allowed)}{_meant(value, allowed)}")
-        return str(value)
-
-    return convert
-
-
-def _number(low: int, high: int) -> Callable[[object, _Place], int]:
-    def convert(value: object, place: _Place) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise place.error(f"must be a whole number from {low} to {high}")
-        return value
-
-    return convert
-
-
-def _duration(value: object, place: _Place) -> float:
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found is None or (found[2] is None and found[1] != "0"):
-        raise place.error('must be a time such as "60s", "5m", "2h" or "14d"')
-    return float(int(found[1]) * _SECONDS.get(found[2] or "s", 1))
-
-
-def _timeout(value: object, place: _Place) -> float:
-    seconds = _duration(value, place)
-    if not 1 <= seconds <= 86400:
-        raise place.error('must be from "1s" to "1d"')
-    return seconds
-
-
-def _keep(value: object, place: _Place) -> float | None:
-    if value == "forever":
-        return None
-    try:
-        return _duration(value, place)
-    except ConfigError:
-        raise place.error('must be "0" (delete once stored), an age such as "14d", or "forever"') from None
-
-
-def _percent(value: object, place: _Place) -> float:
-    found = re.fullmatch(r"(\d{1,3})(?:\.\d+)?%", value) if isinstance(value, str) else None
-    if found is None or not isinstance(value, str) or not 0 <= float(value[:-1]) <= 100:
-        raise place.error('must be a share such as "50%", from "0%" to "100%"')
-    return float(value[:-1]) / 100
-
-
-def _fingerprint(value: object, place: _Place) -> bytes:
-    text = _text(value, place)
-    digits = text.removeprefix("sha256:").replace(":", "")
-    if not text.startswith("sha256:") or not re.fullmatch("[0-9a-fA-F]{64}", digits):
-        raise place.error('must be "sha256:" and 64 hexadecimal digits', 'run "fetchmail-py check": it shows the one of the server')
-    return bytes.fromhex(digits)
-
-
-def _command(value: object, place: _Place) -> tuple[str, ...] | str:
-    if isinstance(value, str) and value.strip() and "\0" not in value:
-        return value
-    if isinstance(value, list) and all(isinstance(word, str) and "\0" not in word for word in value) and any(value[:1]):
-        return tuple(str(word) for word in value)
-    raise place.error("must be a list (a command and its arguments), or a text for the shell")
-
-
-def _patterns(value: object, place: _Place) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(item, str) and item.strip("!") for item in value):
-        raise place.error('must be a list of patterns, such as ["*", "!Spam"]')
-    return tuple(_plain(item, place) for item in value)
-
-
-def _map(value: object, place: _Place) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(to, str) and to and source for source, to in value.items()):
-        raise place.error('must be a table of names, such as { "Sent Items" = "Sent" }')
-    names = [str(to) for to in value.values()]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise place.error(f"two mailboxes would be {twice!r}: it must be one-to-one")
-    return {_plain(source, place): _plain(to, place) for source, to in value.items()}
-
-
-def _compress(value: object, place: _Place) -> bool | None:
-    if value == "auto":
-        return None
-    if not isinstance(value, bool):
-        raise place.error('must be "auto", true or false')
-    return value
-
-
-def _environment(value: object, place: _Place) -> str:
-    text = _text(value, place)
-    if "=" in text:
-        raise place.error("must be the name of an environment variable")
-    return text
-
-
-_COMMON: dict[str, Callable[[object, _Place], object]] = {
-    "provider": _text,
-    "protocol": _one_of("imap", "pop3"),
-    "host": _host,
-    "port": _number(1, 65535),
-    "tls": _one_of("implicit", "starttls", "none"),
-    "allow_cleartext": _truth,
-    "ca_file": _path,
-    "tls_fingerprint": _fingerprint,
-    "client_cert": _path,
-    "client_key": _path,
-    "user": _text,
-    "auth": _one_of(*AUTH),
-    "password_command": _command,
-    "password_file": _path,
-    "password_env": _environment,
-    "password": _text,
-    "maildir": _path,
-    "timeout": _timeout,
-    "on_new": _command,
-    "report_after": _number(1, 1000),
-}
-_IMAP: dict[str, Callable[[object, _Place], object]] = {
-    "mode": _one_of(*MODES),
-    "mailboxes": _patterns,
-    "map": _map,
-    "layout": _one_of("fs", "maildir++"),
-    "connections": _number(1, MAX_CONNECTIONS),
-    "max_delete": _percent,
-    "compress": _compress,
-    "trash": _text,
-    "expunge": _truth,
-}
-_POP3: dict[str, Callable[[object, _Place], object]] = {"keep": _keep}
-_TWO_WAY = ("trash", "expunge")
-_KEYS = _COMMON | _IMAP | _POP3
-
-
 def _account(name: str, table: Mapping[str, object], defaults: Mapping[str, object], file: str | None) -> Account:
     where = f"accounts.{name}"
     if "protocol" in table:
         # First: which keys there may be depends on it.
-        _converted("protocol", table["protocol"], _Place(file, f"{where}.protocol"))
+        converted("protocol", table["protocol"], Place(file, f"{where}.protocol"))
     protocol = table.get("protocol", defaults.get("protocol", "imap"))
-    own = _IMAP if protocol == "imap" else _POP3
+    own = IMAP if protocol == "imap" else POP3
     values: dict[str, object] = {}
     for key, value in table.items():
-        if key not in _KEYS:
+        if key not in KEYS:
             _refuse_not_yet(file, f"{where}.{key}", key)
-            raise _unknown(file, f"{where}.{key}", (*_COMMON, *own))
-        if key not in _COMMON and key not in own:
+            raise _unknown(file, f"{where}.{key}", (*COMMON, *own))
+        if key not in COMMON and key not in own:
             raise ConfigError(f"has no meaning for {protocol} accounts", file=file, key=f"{where}.{key}")
-        values[key] = _converted(key, value, _Place(file, f"{where}.{key}"))
+        values[key] = converted(key, value, Place(file, f"{where}.{key}"))
     has_source = any(source in table for source in _SOURCES)
     for key, value in defaults.items():
         # An account's own password replaces whatever way the defaults have of getting one.
-        if key not in values and (key in _COMMON or key in own) and not (has_source and key in _SOURCES):
-            values[key] = _converted(key, value, _Place(file, f"defaults.{key}"))
+        if key not in values and (key in COMMON or key in own) and not (has_source and key in _SOURCES):
+            values[key] = converted(key, value, Place(file, f"defaults.{key}"))
     if values.get("mode", "disconnected") != "disconnected":
         for key in _TWO_WAY:
             if key not in table:
@@ -428,10 +243,6 @@ def _account(name: str, table: Mapping[str, object], defaults: Mapping[str, obje
     return Account(name=name, **{key: value for key, value in values.items() if key in known})  # type: ignore[arg-type]
 
 
-def _converted(key: str, value: object, place: _Place) -> object:
-    return _KEYS[key](value, place)
-
-
 def _fill_in(values: dict[str, object], where: str, file: str | None) -> None:
     """What follows from other values."""
     protocol = values.setdefault("protocol", "imap")
@@ -439,12 +250,12 @@ def _fill_in(values: dict[str, object], where: str, file: str | None) -> None:
     if provider is not None:
         from fetchmail_py.providers import PROVIDERS  # noqa: PLC0415
 
-        place = _Place(file, f"{where}.provider")
+        place = Place(file, f"{where}.provider")
         if provider == "outlook":
             raise place.error("Outlook needs OAuth2, which is not in this version")
         known = PROVIDERS.get(str(provider))
         if known is None:
-            raise place.error(f"is not known; known are {', '.join(PROVIDERS)}{_meant(provider, tuple(PROVIDERS))}")
+            raise place.error(f"is not known; known are {', '.join(PROVIDERS)}{meant(provider, tuple(PROVIDERS))}")
         host = known.imap if protocol == "imap" else known.pop3
         if host is None:
             raise place.error(f"{provider} has no {protocol}")
@@ -511,7 +322,7 @@ def overlap(place: str, other: str) -> str | None:
 def _groups(table: Mapping[str, object], accounts: Mapping[str, Account], file: str | None) -> dict[str, tuple[str, ...]]:
     groups: dict[str, tuple[str, ...]] = {}
     for name, members in table.items():
-        place = _Place(file, f"groups.{name}")
+        place = Place(file, f"groups.{name}")
         if not _NAME.fullmatch(name):
             raise place.error("is no name: letters, digits, '-', '_' and '.', the first neither '-' nor '.'")
         if name in accounts:
@@ -520,7 +331,7 @@ def _groups(table: Mapping[str, object], accounts: Mapping[str, Account], file: 
             raise place.error('must be a list of accounts, such as ["work", "home"]')
         for member in members:
             if not isinstance(member, str) or member not in accounts:
-                raise place.error(f"{member!r} is no account; there are: {', '.join(accounts)}{_meant(member, tuple(accounts))}")
+                raise place.error(f"{member!r} is no account; there are: {', '.join(accounts)}{meant(member, tuple(accounts))}")
         groups[name] = tuple(str(member) for member in members)
     return groups
 
@@ -535,20 +346,13 @@ def _table(document: Mapping[str, object], name: str, file: str | None) -> dict[
 def _unknown(file: str | None, key: str, allowed: Sequence[str]) -> ConfigError:
     last = key.rpartition(".")[2]
     return ConfigError(
-        f"is no key{_meant(last, allowed)}", file=file, key=key, hint=f"allowed are {', '.join(sorted(allowed))}"
+        f"is no key{meant(last, allowed)}", file=file, key=key, hint=f"allowed are {', '.join(sorted(allowed))}"
     )
 
 
 def _refuse_not_yet(file: str | None, where: str, key: str) -> None:
     if key in NOT_YET:
         raise ConfigError(NOT_YET[key], file=file, key=where, hint="take the key out for now")
-
-
-def _meant(word: object, allowed: Sequence[str]) -> str:
-    import difflib  # noqa: PLC0415 - only an error needs it
-
-    close = difflib.get_close_matches(str(word), allowed, n=1)
-    return f' (did you mean "{close[0]}"?)' if close else ""
 
 
 # -- backup of a URL -----------------------------------------------------------------------------------------------------
@@ -606,7 +410,7 @@ def account_from_url(url: str, maildir: str, **settings: object) -> tuple[Accoun
     if mailbox is not None and protocol == "pop3":
         raise ConfigError("a POP3 account has no mailboxes: leave the path out of the URL")
     if mailbox is not None:
-        _plain(mailbox, _Place(None, "the mailbox in the URL"))
+        plain(mailbox, Place(None, "the mailbox in the URL"))
     return _account("backup", table, {}, None), mailbox
 
 
