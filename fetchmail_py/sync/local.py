@@ -85,42 +85,8 @@ def _settled(home: Home, box: Box, *, contents: bool) -> _Seen:
 def _compare(home: Home, box: Box, *, contents: bool) -> _Seen:
     new, cur = box.maildir.names()
     suffixes: dict[str, bytes] = {}
-    rest: list[tuple[Uid, bytes, str, int]] = []
-    plain: dict[Uid, LocalFile] = {}
-    claimed: set[bytes] = set()
-    for row in home.state.rows(box.row.id):
-        uid, key, words, _ = row
-        suffix = suffixes.get(words)
-        if suffix is None:
-            suffix = suffixes[words] = b":2," + home.letters_known(box.row, flags_of(words)).encode("ascii")
-        name = key + suffix
-        if key in claimed:
-            # An edited file has the row of its old content too, until the server has given that up: the newest one is its own.
-            rest.append(row)
-            continue
-        if name in cur:
-            cur.remove(name)
-        elif not words and key in new:
-            new.remove(key)
-            name = b"new/" + key
-        else:
-            rest.append(row)
-            claimed.add(key)
-            continue
-        if contents and uid > 0:
-            text = os.fsdecode(name)
-            plain[uid] = LocalFile("new", text[4:], "") if text.startswith("new/") else LocalFile("cur", text, "")
-    loose: dict[MessageKey, list[LocalFile]] = defaultdict(list)
-    box.odd = []
-    for subdir, names in (("new", new), ("cur", cur)):
-        for octets in names:
-            name_text = os.fsdecode(octets)
-            is_file = _is_regular(f"{box.maildir.path}/{subdir}/{name_text}")
-            if is_file:
-                found, letters = split_name(name_text)
-                loose[found].append(LocalFile(subdir, name_text, tidy(letters)))
-            elif is_file is not None:
-                box.odd.append(f"{subdir}/{name_text}")
+    rest, plain = _not_as_known(home, box, new, cur, suffixes, contents=contents)
+    loose = _loose(box, new, cur)
     changed: list[tuple[Pair, LocalFile]] = []
     missing: list[Pair] = []
     unclear: list[Uid] = []
@@ -151,6 +117,58 @@ def _compare(home: Home, box: Box, *, contents: bool) -> _Seen:
     if contents:
         plain |= {pair.uid: file for pair, file in changed if pair.uid > 0}
     return _Seen(changed, missing, strangers, plain, doubles, unclear)
+
+
+def _not_as_known(
+    home: Home, box: Box, new: set[bytes], cur: set[bytes], suffixes: dict[str, bytes], *, contents: bool
+) -> tuple[list[tuple[Uid, bytes, str, int]], dict[Uid, LocalFile]]:
+    """The rows of which no file bears the name that they tell, newest first; and, where asked for `contents`, the others' files.
+
+    What is as known is taken out of `new` and `cur`: of a million messages, few are left. `suffixes` collects what flags are in
+    a file name here.
+    """
+    rest: list[tuple[Uid, bytes, str, int]] = []
+    plain: dict[Uid, LocalFile] = {}
+    claimed: set[bytes] = set()
+    for row in home.state.rows(box.row.id):
+        uid, key, words, _ = row
+        suffix = suffixes.get(words)
+        if suffix is None:
+            suffix = suffixes[words] = b":2," + home.letters_known(box.row, flags_of(words)).encode("ascii")
+        name = key + suffix
+        if key in claimed:
+            # An edited file has the row of its old content too, until the server has given that up: the newest one is its own.
+            rest.append(row)
+            continue
+        if name in cur:
+            cur.remove(name)
+        elif not words and key in new:
+            new.remove(key)
+            name = b"new/" + key
+        else:
+            rest.append(row)
+            claimed.add(key)
+            continue
+        if contents and uid > 0:
+            text = os.fsdecode(name)
+            plain[uid] = LocalFile("new", text[4:], "") if text.startswith("new/") else LocalFile("cur", text, "")
+    return rest, plain
+
+
+def _loose(box: Box, new: Iterable[bytes], cur: Iterable[bytes]) -> dict[MessageKey, list[LocalFile]]:
+    """The files of these names by key. What is no file at all is odd."""
+    loose: dict[MessageKey, list[LocalFile]] = defaultdict(list)
+    box.odd = []
+    for subdir, names in (("new", new), ("cur", cur)):
+        for octets in names:
+            name_text = os.fsdecode(octets)
+            is_file = _is_regular(f"{box.maildir.path}/{subdir}/{name_text}")
+            if is_file:
+                found, letters = split_name(name_text)
+                loose[found].append(LocalFile(subdir, name_text, tidy(letters)))
+            elif is_file is not None:
+                box.odd.append(f"{subdir}/{name_text}")
+    return loose
 
 
 def _is_regular(path: str) -> bool | None:
