@@ -8,15 +8,17 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fetchmail_py.errors import ProtocolError, ServerRefused, cut
 from fetchmail_py.identity import FIELDS, header_end
 from fetchmail_py.model import Delivered, Flags, MailboxName, Uid, UidSet
 from fetchmail_py.session.imap import ImapSession, Ticket, refusal
 from fetchmail_py.session.imap_look import pipelined, read_select, select_command
-from fetchmail_py.session.sink import MessageSink, MessageWriter
 from fetchmail_py.wire.imap_response import STREAMED, BodyChunk, BodyEnd, BodyStart, Event, Expunge, Fetch, Vanished
+
+if TYPE_CHECKING:
+    from fetchmail_py.session.sink import MessageSink, MessageWriter
 
 SUBSTITUTE_MAX = 64 * 1024
 """Octets that a substitute for an unreadable message has at most."""

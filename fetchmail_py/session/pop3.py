@@ -6,15 +6,17 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from fetchmail_py.errors import FetchmailError, ProtocolError, ServerRefused, cut
 from fetchmail_py.model import Delivered, MaildropEntry
 from fetchmail_py.session.pop3_connection import BUSY_CODES, Pop3Connection, refusal
 from fetchmail_py.session.pop3_window import WINDOW, Fence, Window
-from fetchmail_py.session.sink import MessageSink
 from fetchmail_py.wire import pop3
 from fetchmail_py.wire.pop3 import Capabilities, Reply
+
+if TYPE_CHECKING:
+    from fetchmail_py.session.sink import MessageSink
 
 __all__ = ["Capabilities", "NotRetrieved", "Pop3Session", "Retrieved"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import hmac
 import select
 import socket
 import ssl
@@ -255,6 +254,8 @@ class Transport:
         # One round trip and some arithmetic with TLS 1.3: as good an estimate as there is before the first question.
         self.round_trip = min(self.round_trip, time.monotonic() - asked)
         if endpoint.fingerprint is not None:
+            import hmac  # noqa: PLC0415 - few accounts name a certificate
+
             seen = self.fingerprint()
             if seen is None or not hmac.compare_digest(seen, endpoint.fingerprint):
                 raise CertificateError(

@@ -37,7 +37,6 @@ from fetchmail_py.sync.arrivals import Arrivals, MaildirSink
 from fetchmail_py.sync.imap_boxes import Box
 from fetchmail_py.sync.imap_deletions import Deletions
 from fetchmail_py.sync.imap_work import ImapAccount, Work
-from fetchmail_py.sync.pump import Pump
 
 WINDOW = 256
 """Messages asked for with one FETCH: as many as a batch holds."""
@@ -248,6 +247,8 @@ class Execution(Work):
 
     def _download(self, downloads: Sequence[Action], meanwhile: Callable[[], None]) -> None:
         """Fetches, and does in the `meanwhile` what needs no connection: over a far link the first answer takes its time."""
+        from fetchmail_py.sync.pump import Pump  # noqa: PLC0415 - most runs find nothing new
+
         requests = list(self._requests(downloads))
         total = sum(len(request.uids) for request in requests)
         self._arrivals.expect(total)

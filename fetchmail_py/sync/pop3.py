@@ -25,7 +25,6 @@ from fetchmail_py.store.maildir import PublishError
 from fetchmail_py.sync.arrivals import Arrivals, MaildirSink
 from fetchmail_py.sync.context import RunContext
 from fetchmail_py.sync.home import endpoint_of, line_ends_of
-from fetchmail_py.sync.pump import Pump
 
 GRACE = 3.0
 """Seconds that a run broken off by a signal gives the server to end the message under way."""
@@ -258,6 +257,8 @@ class Pop3Run:
     # -- fetching ----------------------------------------------------------------------------------------------------
 
     def _retrieve(self, session: Pop3Session, fetch: list[MaildropEntry]) -> None:
+        from fetchmail_py.sync.pump import Pump  # noqa: PLC0415 - most runs find nothing new
+
         self._maildir.create()
         self.home.barrier.directories(())
         self._arrivals.expect(len(fetch))
