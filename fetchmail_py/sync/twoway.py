@@ -384,7 +384,12 @@ class TwoWayRun(TwoWayPlaces):
         back: list[Recognise] = []
         moves = [self._as_here(boxes, move) for move in self.moves(session, boxes, back)]
         for action in back:
-            recognised += self._with_flags(by_name[action.mailbox], [action])
+            orphan = self._orphans.pop((action.mailbox, action.old_uid), None)
+            if orphan is None:
+                recognised += self._with_flags(by_name[action.mailbox], [action])
+            else:
+                recognised.append((action, action.flags))
+                self._follows(by_name, orphan, action)
         orphans = [self._orphans[m.mailbox, m.pair.uid] for m in moves if (m.mailbox, m.pair.uid) in self._orphans]
         for move, row in orphans:
             state.forget(by_name[move.file.mailbox].row.id, [row])
@@ -412,6 +417,16 @@ class TwoWayRun(TwoWayPlaces):
         )
         self.stopped(boxes, plan)
         return plan
+
+    def _follows(self, by_name: Mapping[MailboxName, Box], orphan: tuple[twoway.LocalMove, Uid], found: Recognise) -> None:
+        """Moved here, and at the server away and back: where it was, under another UID, it follows its file as any other does."""
+        move, row = orphan
+        self.home.state.forget(by_name[move.file.mailbox].row.id, [row])
+        pair = move.source.pair._replace(uid=found.uid)
+        self._local_moves.append(move._replace(source=move.source._replace(pair=pair)))
+        delta = by_name[found.mailbox].delta
+        assert isinstance(delta, twoway.Delta)
+        delta.changes.append(twoway.Change(pair, move.file.flags, found.flags))
 
     def _left_meanwhile(self, session: ImapSession, boxes: Sequence[Box]) -> None:
         """Mailboxes are looked at one after the other: what was moved at the server meanwhile may be new in one of them already."""

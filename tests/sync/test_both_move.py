@@ -11,6 +11,7 @@ from tests.servers.base import Connection
 from tests.servers.imap import ALL, BARE, ImapServer
 from tests.sync.test_folders import filled
 from tests.sync.test_push import everything, moved, uid_of
+from tests.sync.test_twoway import assert_equal, done, flag
 from tests.sync.world import World, world
 
 BOXES = ("INBOX", "A", "B", "C")
@@ -62,3 +63,27 @@ def test_at_any_moment(tmp_path: Path, kind: str, here_at: int, there_at: int) -
         assert everything(found) == before
         here = Counter(path.read_bytes().replace(b"\n", b"\r\n") for name in BOXES for path in found.files(name).values())
         assert here == before
+
+
+@pytest.mark.parametrize("kind", ["all", "bare"])
+def test_moved_here_and_away_and_back_at_the_server(tmp_path: Path, kind: str) -> None:
+    """At the server it is where it was, under another UID: the place here counts, nothing stays behind, and no flag is lost."""
+    server = ImapServer(filled("A", "B", "C"), capabilities=ALL if kind == "all" else BARE)
+    with world(tmp_path, server.store, server, mode="disconnected") as found:
+        found.sync()
+        before = everything(found)
+        path = next(iter(found.files("A").values()))
+        data = path.read_bytes()
+        was = set(path.name.partition(":2,")[2])
+        uid = found.store.move(uid_of(found, path, "A"), "A", "B")
+        uid = found.store.move(uid, "B", "A")
+        found.store.set_flags(uid, {"\\Answered"}, "A")
+        flag(moved(path, "C"), "".join(sorted(was ^ {"S", "F"})))
+        found.sync()
+        assert everything(found) == before
+        assert data.replace(b"\n", b"\r\n") in found.store.contents("C").values()
+        for name in BOXES:
+            found.assert_same(name)
+        assert_equal(found)
+        assert set(found.letters("C")[data]) == {"R"} | ({"F", "S"} - was)
+        assert done(found.sync(full=True)) == {}
