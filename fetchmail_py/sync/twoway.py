@@ -98,9 +98,12 @@ class TwoWayRun(TwoWayPlaces):
                 staying.add((move.file.mailbox, move.file.key))
                 source.unfinished = target.unfinished = target.touched = source.touched = self.again = True
                 continue
-            if source.row.read_only and not target.row.read_only and not target.vanished:
+            gone = _gone_there(source, pair.uid)
+            if gone and target.vanished:
+                continue  # gone from its mailbox on both sides; where it was put is left alone
+            if source.row.read_only and not gone and not target.row.read_only and not target.vanished:
                 self._coming_back.add((source.name, pair.uid))  # a copy: the server's stays where it is, and so comes back
-            if source.row.read_only or target.row.read_only or target.vanished:
+            if not gone and (source.row.read_only or target.row.read_only or target.vanished):
                 if target.row.read_only or target.vanished:
                     self._stays(source, pair.uid)
                     target.touched = True  # the next run has to see it there too, or it would be missing
@@ -110,7 +113,7 @@ class TwoWayRun(TwoWayPlaces):
                 continue
             file = move.file._replace(flags=_flags_of_moved(move.file.flags, pair.flags))
             move = twoway.LocalMove(move.source, file)  # noqa: PLW2901
-            if source.snapshot is not None and pair.uid in source.snapshot.gone:
+            if gone:
                 orphans.append(move)
                 continue
             self._without(source, [pair.uid])
@@ -155,7 +158,12 @@ class TwoWayRun(TwoWayPlaces):
     ) -> None:
         """Files that were moved into the folder of a mailbox that the server has no more: the server's copies stay."""
         moved = {(move.source.mailbox, move.source.pair.uid) for move in moves}
-        rest = [gone for gone in missing if (gone.mailbox, gone.pair.uid) not in moved]
+        # Of what is gone from there too, no copy stays where it was: the server's is in another mailbox, or deleted.
+        rest = [
+            gone
+            for gone in missing
+            if (gone.mailbox, gone.pair.uid) not in moved and not _gone_there(by_name[gone.mailbox], gone.pair.uid)
+        ]
         dead = [row for row in self.home.state.mailboxes().values() if not row.listed] if rest else []
         for row in dead:
             maildir = self.home.maildir(row)
@@ -532,7 +540,7 @@ class TwoWayRun(TwoWayPlaces):
             box = by_id.get(source.mailbox)
             if box is None or box.vanished or not box.uidvalidity:
                 continue
-            if box.snapshot is not None and source.uid in box.snapshot.gone:
+            if _gone_there(box, source.uid):
                 continue
             # UID COPY takes a UID once, however often it is named: a second copy in the same mailbox goes up.
             once: dict[MailboxName, Uid] = {}
@@ -560,6 +568,11 @@ class TwoWayRun(TwoWayPlaces):
 def quirk_gmail_archives(session: ImapSession) -> bool:
     """Gmail (X-GM-EXT-1) takes an EXPUNGE for "archive": only what is moved to its trash is deleted."""
     return "X-GM-EXT-1" in session.capabilities
+
+
+def _gone_there(box: Box, uid: Uid) -> bool:
+    """Whether a message has gone from the mailbox at the server."""
+    return box.snapshot is not None and uid in box.snapshot.gone
 
 
 def _has_new(box: Box) -> bool:

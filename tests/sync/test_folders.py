@@ -16,7 +16,7 @@ from fetchmail_py.store.state import FILE_NAME, StateDb
 from tests.servers.imap import ALL, BARE, ImapServer
 from tests.servers.mailbox import Store
 from tests.servers.mails import mails
-from tests.sync.test_twoway import assert_equal, done, here, there
+from tests.sync.test_twoway import a_file, assert_equal, done, here, there
 from tests.sync.world import World, world
 
 
@@ -125,6 +125,22 @@ class TestAMailboxThatIsNoLongerThere:
             account.sync()
             assert account.store.contents() == before
         assert len(account.files("Archive")) == 7
+
+    def test_what_is_moved_into_its_folder_and_elsewhere_at_the_server(self, tmp_path: Path) -> None:
+        """There it lies in another mailbox, and so it does here; what was put into the folder is left alone."""
+        store = filled("A", "Archive")
+        with world(tmp_path, store, ImapServer(store), mode="disconnected") as found:
+            found.sync()
+            store.delete("Archive")
+            found.sync()
+            path = a_file(found)
+            uid = next(uid for uid, data in store.contents().items() if data == path.read_bytes().replace(b"\n", b"\r\n"))
+            path.rename(found.maildir / "Archive/cur" / f"{path.name.partition(':')[0]}:2,S")
+            store.move(uid, "INBOX", "A")
+            found.sync()
+            assert len(found.files("Archive")) == 7
+            assert_equal(found)
+            assert not found.run(dry_run=True).plan
 
     def test_a_deletion_is_one_all_the_same(self, account: World) -> None:
         account.store.delete("Archive")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.servers.imap import ALL, BARE, ImapServer
 from tests.sync.test_folders import filled
-from tests.sync.test_push import everything, moved
+from tests.sync.test_push import everything, moved, uid_of
 from tests.sync.test_twoway import a_file, assert_equal
 from tests.sync.world import World, world
 
@@ -57,6 +57,21 @@ class TestInto:
         assert everything(account) == before
         assert_equal(account)
 
+    @pytest.mark.parametrize("renamed", [False, True])
+    def test_moved_and_elsewhere_at_the_server(self, account: World, *, renamed: bool) -> None:
+        """Where it can be in one place on both sides, it is."""
+        before, mine = everything(account), files(account)
+        path = a_file(account, "A")
+        uid = uid_of(account, path, "A")
+        path = moved(path, "Shared")
+        if renamed:
+            another_name(path)
+        account.store.move(uid, "A", "B")
+        account.sync()
+        assert everything(account) == before
+        assert files(account) == mine
+        assert_equal(account)
+
     def test_copied(self, account: World) -> None:
         before = everything(account)
         shutil.copy(a_file(account, "A"), account.maildir / "Shared/cur/1700000009.copied.here:2,S")
@@ -85,6 +100,18 @@ class TestOutOf:
         assert sorted(account.store.contents("B").values()).count(data) == 1
         assert sorted(account.store.contents("Shared").values()).count(data) == 1
         assert everything(account)[data] == 2
+        assert_equal(account)
+
+    def test_moved_and_elsewhere_at_the_server(self, account: World) -> None:
+        """By somebody who may: the server's place counts."""
+        before, mine = everything(account), files(account)
+        path = a_file(account, "Shared")
+        uid = uid_of(account, path, "Shared")
+        moved(path, "B")
+        account.store.move(uid, "Shared", "A")
+        account.sync()
+        assert everything(account) == before
+        assert files(account) == mine
         assert_equal(account)
 
     def test_copied(self, account: World) -> None:
