@@ -29,7 +29,7 @@ def forget(home: Home, listed: Sequence[RemoteMailbox], note: Callable[[str], No
     """
     if home.account.mode in {oneway.BACKUP, oneway.OFFLINE} or not home.trusted or not os.path.isdir(home.root):
         return []
-    rows, there = home.state.mailboxes(), {box.name for box in listed}
+    rows, there = home.state.mailboxes(), {box.name for box in listed if box.selectable}
     dead = [row for row in rows.values() if not (row.listed or row.name in there or row.name == "INBOX")]
     dropped = []
     for row in dead:

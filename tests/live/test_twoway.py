@@ -373,6 +373,21 @@ class TestMailboxes:
         assert "Work" not in sides.there()
         sides.sync()
 
+    def test_deleted_there_above_another(self, sides: Sides) -> None:
+        """Its name stays there as a level of names (\\Noselect): it is gone all the same, and that is told."""
+        sides.start()
+        sides.tell("create", "Work/a")
+        sides.sync()
+        before = keyed(sides.root / "Work")
+        sides.tell("delete", "Work")
+        assert sides.sync()["notices"] == ["Work: no longer at the server; what is here stays"]
+        assert keyed(sides.root / "Work") == before
+        status = sides.shell.run("status").out
+        assert "no longer at the server" in status
+        sides.tell("create", "Work")
+        sides.sync(uploaded=BOXES["Work"])
+        sides.settle()
+
     @pytest.mark.parametrize("here", [True, False])
     def test_renamed_with_what_is_below(self, sides: Sides, here: bool) -> None:
         sides.start()
