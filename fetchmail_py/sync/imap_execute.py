@@ -14,7 +14,7 @@ from contextlib import closing
 from functools import partial
 
 from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, ProtocolError, ServerRefused, ServerUnreachable, StoreError
-from fetchmail_py.model import NO_FLAGS, Flags, MailboxName, MessageKey, Stage, Uid, UidValidity
+from fetchmail_py.model import DELETED, NO_FLAGS, Flags, MailboxName, MessageKey, Stage, Uid, UidValidity
 from fetchmail_py.plan import oneway, twoway
 from fetchmail_py.plan.actions import (
     Action,
@@ -135,6 +135,7 @@ class Execution(Work):
         before = self.state.pairs_of(box.row.id, [action.old_uid])[action.old_uid]
         self.no_longer_aside(box, before.key, action.uid)
         if self._two_way:
+            self._perhaps_marked(before.flags | action.flags)
             # What both have: whatever one side has beyond that came later, as far as anybody knows, and goes to the other.
             self.state.rebind(box.row.id, action.old_uid, box.row.id, action.uid, before.flags & action.flags)
             box.touched = box.touched or before.flags != action.flags  # to be compared again, if this run does not get to it
@@ -142,6 +143,11 @@ class Execution(Work):
         self.state.rebind(box.row.id, action.old_uid, box.row.id, action.uid, action.flags)
         if before.flags != action.flags:
             self.set_flags(box, before, action.flags)
+
+    def _perhaps_marked(self, flags: Flags) -> None:
+        """With `expunge`: what is marked on both sides when it is recognised shows in a full look only, which the next one is."""
+        if DELETED in flags and self.run_of.account.expunge:
+            self.state.put("expunge", None)
 
     def _move(self, action: Action) -> None:
         """The row goes first, as an arrival in the other mailbox: a cut in between leaves a move to be finished."""
@@ -435,6 +441,7 @@ class Execution(Work):
         self.state.rebind(box.row.id, old, box.row.id, message.uid, flags)
         self.state.undefer(box.row.id, [str(message.uid)])
         if self._two_way:
+            self._perhaps_marked(flags | before.flags)
             self.set_flags(box, before, flags | before.flags)
             # Nothing tells which side changed: nothing is taken away, and what only the file has goes up.
             self.run_of.again = self.run_of.again or not before.flags <= flags

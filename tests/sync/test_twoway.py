@@ -221,6 +221,22 @@ class TestMessages:
         assert_equal(account)
         assert len(account.store.contents()) == 7
 
+    @pytest.mark.parametrize("lost", ["state", "uidvalidity"])
+    def test_expunge_removes_what_was_recognised(self, account: World, lost: str) -> None:
+        """Marked on both sides before anything was known of it: that is no change, and it goes all the same, once it may."""
+        flag(a_file(account), "ST")
+        account.sync()
+        account.settings(expunge=True)
+        if lost == "state":
+            (account.maildir / FILE_NAME).unlink()
+        else:
+            account.store.new_uidvalidity()
+        account.sync()
+        assert len(account.store.contents()) == 8 or lost == "uidvalidity"
+        account.sync()
+        assert_equal(account)
+        assert len(account.store.contents()) == 7
+
     def test_trash(self, account: World) -> None:
         account.settings(trash="Trash")
         a_file(account).unlink()
