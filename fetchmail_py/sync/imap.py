@@ -445,7 +445,8 @@ class ImapRun(ImapAccount):
         if box.files is not None:
             unpaired = [message for message in unpaired if message.key in box.files]
         if box.here is not None:
-            unpaired = [message for message in unpaired if message.uid not in box.here.missing]
+            missing, apart = box.here.missing, box.apart
+            unpaired = [message for message in unpaired if message.uid not in missing and message.key not in apart]
         if not unpaired:
             return []
         here = [

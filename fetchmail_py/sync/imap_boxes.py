@@ -60,6 +60,8 @@ class Box:
         """Links, pipes and directories among its messages, as "cur/name": left alone."""
         self.another_folder = False
         """Mode disconnected: its directory is not the one it was: what is missing in it was not deleted there."""
+        self.apart: frozenset[MessageKey] = frozenset()
+        """Mode disconnected: files here that are none of the server's messages, however alike."""
         self.vanished = False
         """Mode disconnected: its directory was here, and is gone."""
         self.unpaired: dict[bytes, list[Uid]] = {}

@@ -346,6 +346,12 @@ def elsewhere(home: Home, rows: Collection[MailboxRow]) -> list[tuple[MailboxRow
     return found
 
 
+def is_a_copy(home: Home, box: Box) -> bool:
+    """Whether the mailbox's directory is another than it was, with its messages: its files may be older than they were."""
+    row = box.row
+    return row.id in home.copied or (row.inode is not None and not _is_its_own(box.maildir, row))
+
+
 def _is_its_own(maildir: Maildir, row: MailboxRow) -> bool:
     return maildir.inode() == row.inode and row.born in {None, maildir.born()}
 
@@ -358,6 +364,7 @@ def _is_a_copy(home: Home, row: MailboxRow, place: Place) -> bool:
         maildir = home.maildir(row)
         row.inode, row.born = maildir.inode(), maildir.born()
         home.state.save_mailbox(row)
+        home.copied.add(row.id)
     return 2 * common > len(known) or not known
 
 

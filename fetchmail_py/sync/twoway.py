@@ -29,7 +29,7 @@ from fetchmail_py.plan.actions import Action, Recognise
 from fetchmail_py.session import imap_store
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.store.state_pairs import KnownMessage
-from fetchmail_py.sync import local
+from fetchmail_py.sync import local, same_key
 from fetchmail_py.sync.imap import EXEMPT
 from fetchmail_py.sync.imap_boxes import Box
 from fetchmail_py.sync.imap_push import storable_flags
@@ -288,17 +288,20 @@ class TwoWayRun(TwoWayPlaces):
         """What the mailbox needs."""
         state, row = self.home.state, box.row
         here = box.here or twoway.UNCHANGED
+        retry = self.still_there(box)
         if here.edited:
             self._edited(box, here.edited)
             if box.snapshot is None:
                 box.pairs |= state.pairs_of(row.id, here.edited)
+            if local.is_a_copy(self.home, box):
+                retry = [*retry, *self._kept_apart(box, here.edited)]
         delta = twoway.compare(
             box.name,
             box.snapshot,
             box.pairs,
             here,
             known=state.count_present(row.id),
-            retry=self.still_there(box),
+            retry=retry,
             exempt=bool(box.remote.attributes & EXEMPT),
             trusted=self.home.trusted,
             witness=not box.another_folder,
@@ -332,6 +335,14 @@ class TwoWayRun(TwoWayPlaces):
         for key in delivered:
             del box.strangers[key]
         self.again = True  # once the new one is known by its UID, the old one goes
+
+    def _kept_apart(self, box: Box, uids: Iterable[Uid]) -> list[Uid]:
+        """A folder restored from a copy may have older contents: no edits. What the server has is fetched, as another message."""
+        pairs = {uid: box.pairs.pop(uid) for uid in uids if uid in box.pairs and not _gone_there(box, uid)}
+        box.apart = frozenset(pair.key for pair in pairs.values())
+        if pairs:
+            same_key.fetch_again(self.home, box, pairs)
+        return list(pairs)
 
     # -- planning ----------------------------------------------------------------------------------------------------
 

@@ -139,9 +139,9 @@ class TwoWayPlaces(TwoWayNames):
         """Whether the mailbox's files are looked at one by one, for edits.
 
         Drafts are edited under their names. And a state that was restored may be of before an edit: the file is then what has
-        gone up since, not what the state says.
+        gone up since, not what the state says. So may a folder be.
         """
-        if self.options.full or not self.home.trusted:
+        if self.options.full or not self.home.trusted or local.is_a_copy(self.home, box):
             return True
         row = box.row
         drafts = "\\drafts" in box.remote.attributes or row.name.rpartition(box.remote.delimiter or "/")[2].lower() == "drafts"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
@@ -170,3 +171,28 @@ def test_only_a_file_with_another_time_is_read(tmp_path: Path) -> None:
     path.write_bytes(b"three")
     os.utime(path, (1_600_000_000, 1_600_000_000))
     assert content.is_edited(str(path), *facts, 1_600_000_000)
+
+
+@pytest.mark.parametrize("data", [NEW, LONGER])
+@pytest.mark.parametrize("mailbox", ["Drafts", "Work"])
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_folder_of_before_the_edit_was_restored(account: World, mailbox: str, data: bytes, *, changed: bool) -> None:
+    """A copy may be older than what it is a copy of: it speaks for no deletion, and both contents are kept."""
+    if mailbox == "Work":
+        for message in (OLD, OTHER):
+            account.store.append(message, mailbox)
+        account.sync()
+    folder = account.maildir / mailbox
+    shutil.copytree(folder, account.root / "copy")
+    edit(account, mailbox, data)
+    again(account, full=True)
+    both(account, mailbox, data, OTHER)
+    folder.rename(account.root / "gone")
+    (account.root / "copy").rename(folder)
+    if changed:
+        for uid in account.store.contents(mailbox):
+            account.store.set_flags(uid, ["\\Flagged"], mailbox)
+    again(account)
+    both(account, mailbox, data, OLD, OTHER)
+    again(account, full=True)
+    both(account, mailbox, data, OLD, OTHER)
