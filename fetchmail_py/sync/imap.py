@@ -534,10 +534,14 @@ class ImapRun(ImapAccount):
                 box.delta.new.remove(uid)
                 recognised.append(Recognise(box.name, pair.uid, uid, flags))
                 continue
-            if os.stat(box.maildir.path).st_dev != os.stat(to.maildir.path if to.maildir.exists() else self.home.root).st_dev:
+            if self._device(box) != self._device(to):
                 continue  # no rename can reach it: deleted here, and fetched there
             moves.append(oneway.Move(box.name, pair, to.name, uid, flags))
         return moves
+
+    def _device(self, box: Box) -> int:
+        """The file system that the mailbox's directory is in, or is to be in."""
+        return os.stat(box.maildir.path if box.maildir.exists() else self.home.root).st_dev
 
     def left(self, box: Box) -> bool:
         """Whether messages are gone from the mailbox on one side, which means that they may be in another."""

@@ -353,14 +353,15 @@ class TwoWayRun(TwoWayPlaces):
 
     def may_have_moved(self, box: Box) -> Iterable[Pair]:
         """Pairs gone from a mailbox at the server, or not come there: their files are here, or were moved here too."""
+        # Of a mailbox whose folder is gone, the server is asked for nothing else than this.
+        for move in self._local_moves:
+            if move.source.mailbox == box.name and (box.name, move.source.pair.uid) in self._left:
+                yield move.source.pair
         if not isinstance(box.delta, twoway.Delta):
             return
         yield from box.delta.gone
         yield from box.delta.raised
         yield from (pair for pair in box.delta.lost if (box.name, pair.uid) in self._orphans)
-        for move in self._local_moves:
-            if move.source.mailbox == box.name and (box.name, move.source.pair.uid) in self._left:
-                yield move.source.pair
         if box.look is not None and not box.doubtful:
             # Moved to here, or so the server said; somebody else may have been quicker, and have moved it to another place.
             missing = box.here.missing if box.here is not None else frozenset()

@@ -87,3 +87,27 @@ def test_moved_here_and_away_and_back_at_the_server(tmp_path: Path, kind: str) -
         assert_equal(found)
         assert set(found.letters("C")[data]) == {"R"} | ({"F", "S"} - was)
         assert done(found.sync(full=True)) == {}
+
+
+@pytest.mark.parametrize("there", ["B", "C"])
+@pytest.mark.parametrize("folder", ["gone", "made anew"])
+@pytest.mark.parametrize("kind", ["all", "bare"])
+def test_moved_on_both_sides_out_of_a_folder_that_is_gone(tmp_path: Path, kind: str, folder: str, there: str) -> None:
+    """Nothing else is done about the mailbox, and so it is not looked at: what has left it is the same message all the same."""
+    server = ImapServer(filled("A", "B", "C"), capabilities=ALL if kind == "all" else BARE)
+    with world(tmp_path, server.store, server, mode="disconnected") as found:
+        found.sync()
+        before = everything(found)
+        path = next(iter(found.files("A").values()))
+        uid = uid_of(found, path, "A")
+        moved(path, "B")
+        (found.maildir / "A").rename(tmp_path / "aside")
+        if folder == "made anew":
+            for name in ("cur", "new", "tmp"):
+                (found.maildir / "A" / name).mkdir(parents=True)
+        found.store.move(uid, "A", there)
+        for _ in range(3):
+            found.run()
+        assert everything(found) == before
+        for name in ("INBOX", "B", "C"):
+            found.assert_same(name)
