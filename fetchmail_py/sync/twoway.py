@@ -49,6 +49,9 @@ class TwoWayRun(TwoWayPlaces):
     _tentative: list[tuple[twoway.LocalMove, Uid]]
     """Files moved here whose message may have been copied at the server by a run that was cut before it could delete the
     original; with the row that each has in its new place."""
+    _either: list[tuple[twoway.LocalMove, Uid]]
+    """Files moved here whose message has no UID that is known, and may be at the server where it was, or where the file is now;
+    with the row that each has in its new place."""
     _coming_back: set[tuple[MailboxName, Uid]]
     """Files moved here out of a mailbox in which nothing may be changed: they were copied."""
 
@@ -60,7 +63,7 @@ class TwoWayRun(TwoWayPlaces):
 
     def places(self, session: ImapSession, listed: Sequence[RemoteMailbox], boxes: list[Box]) -> list[Action]:
         """A new look: nothing is known of moves yet."""
-        self._local_moves, self._orphans, self._tentative, self._coming_back = [], {}, [], set()
+        self._local_moves, self._orphans, self._tentative, self._either, self._coming_back = [], {}, [], [], set()
         self._recognised, self._left = set(), set()
         return super().places(session, listed, boxes)
 
@@ -84,7 +87,7 @@ class TwoWayRun(TwoWayPlaces):
         staying: set[tuple[MailboxName, MessageKey]] = set()
         orphans = []
         atomic = bool(session.capabilities & {"MOVE", "IMAP4REV2"})
-        tentative = []
+        tentative, either = [], []
         kept: Counter[tuple[MailboxName, MailboxName]] = Counter()
         for move in moves:
             source, target = by_name[move.source.mailbox], by_name[move.file.mailbox]
@@ -93,9 +96,12 @@ class TwoWayRun(TwoWayPlaces):
                 self._renamed(source, pair, move.file)
                 continue
             if pair.uid < 0 and not source.pull_only:
-                # Sent, and moved on before it was recognised where it was sent to. Once it is, the server's copy follows.
+                # Moved on before it was recognised where it was, or was sent to. Once it is, the server's copy follows.
                 self._without(source, [pair.uid])
-                staying.add((move.file.mailbox, move.file.key))
+                if pair.stage == Stage.KEPT and _has_new(target) and not target.vanished:
+                    either.append(move)
+                else:
+                    staying.add((move.file.mailbox, move.file.key))
                 source.unfinished = target.unfinished = target.touched = source.touched = self.again = True
                 continue
             gone = _gone_there(source, pair.uid)
@@ -125,24 +131,25 @@ class TwoWayRun(TwoWayPlaces):
         for (name, to), count in kept.items():
             what = f"{count} messages were moved there from {printable(name)}, and nothing can be changed there"
             self.note(f"{printable(to)}: {what}: the server's copies stay where they are")
-        moved = {(move.file.mailbox, move.file.key) for move in (*orphans, *tentative)}
+        moved = {(move.file.mailbox, move.file.key) for move in (*orphans, *tentative, *either)}
         for box in boxes:
             if box.strangers and not box.vanished:
                 keys = {key for key in box.strangers if (box.name, key) not in staying}
                 self._register(box, keys, read, perhaps_there={key for name, key in moved if name == box.name})
         rows = {
             (name, known.key): known.uid
-            for name in {move.file.mailbox for move in (*orphans, *tentative)}
+            for name in {move.file.mailbox for move in (*orphans, *tentative, *either)}
             for known in self.home.state.known_messages(by_name[name].row.id, unpaired=True)
         }
         for move in orphans:
             row = rows.get((move.file.mailbox, move.file.key))
             if row is not None:
                 self._orphans[move.source.mailbox, move.source.pair.uid] = (move, row)
-        for move in tentative:
-            row = rows.get((move.file.mailbox, move.file.key))
-            if row is not None:
-                self._tentative.append((move, row))
+        for found, waiting in ((self._tentative, tentative), (self._either, either)):
+            for move in waiting:
+                row = rows.get((move.file.mailbox, move.file.key))
+                if row is not None:
+                    found.append((move, row))
 
     def _missing(self, box: Box) -> Iterable[twoway.Missing]:
         assert box.here is not None
@@ -400,6 +407,12 @@ class TwoWayRun(TwoWayPlaces):
                 state.set_stage(source.row.id, [move.source.pair.uid], Stage.DELETING)
                 state.set_key(source.row.id, move.source.pair.uid, NO_FILE)
                 source.delta.removed.append(move.source.pair._replace(stage=Stage.DELETING))
+        for move, row in self._either:
+            # Where its file is now, the move has been made already; else it is looked for where it was, as before.
+            was, now = (move.source.mailbox, move.source.pair.uid), (move.file.mailbox, row)
+            name, uid = was if now in recognised_rows else now
+            if (name, uid) not in recognised_rows:  # in both places it is two messages
+                state.forget(by_name[name].row.id, [uid])
         self._left_meanwhile(session, boxes)
         back: list[Recognise] = []
         moves = [self._as_here(boxes, move) for move in self.moves(session, boxes, back)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fetchmail_py.store.state import FILE_NAME
 from tests.servers.base import Connection
 from tests.servers.imap import ALL, BARE, ImapServer
 from tests.sync.test_folders import filled
@@ -110,4 +111,36 @@ def test_moved_on_both_sides_out_of_a_folder_that_is_gone(tmp_path: Path, kind: 
             found.run()
         assert everything(found) == before
         for name in ("INBOX", "B", "C"):
+            found.assert_same(name)
+
+
+@pytest.mark.parametrize("where", ["moved", "still", "both"])
+@pytest.mark.parametrize("kind", ["all", "bare"])
+def test_a_state_of_before_the_move_and_other_numbers(tmp_path: Path, kind: str, where: str) -> None:
+    """Nothing tells where it was at the server any more: it may be where its file is now, or where that was, or in both."""
+    still = where == "still"
+    server = ImapServer(filled("A", "B"), capabilities=ALL if kind == "all" else BARE)
+    with world(tmp_path, server.store, server, mode="disconnected") as found:
+        found.sync()
+        before = everything(found)
+        state = (found.maildir / FILE_NAME).read_bytes()
+        found.store.append(b"Subject: later\r\nMessage-ID: <later@x>\r\n\r\nx\r\n", "B")
+        before[b"Subject: later\r\nMessage-ID: <later@x>\r\n\r\nx\r\n"] += 1
+        path = next(iter(found.files("A").values()))
+        data = path.read_bytes().replace(b"\n", b"\r\n")
+        if not still:
+            moved(path, "B")
+        found.sync()
+        if still:
+            moved(path, "B")
+        (found.maildir / FILE_NAME).write_bytes(state)
+        if where == "both":
+            before[data] += 1
+            found.store.append(data, "A")
+        found.store.new_uidvalidity("A")
+        for _ in range(3):
+            found.sync()
+        assert everything(found) == before
+        assert len(found.files("B")) == 8
+        for name in ("INBOX", "A", "B"):
             found.assert_same(name)
