@@ -50,7 +50,9 @@ def _may_have_a_folder(home: Home, row: MailboxRow, others: Collection[MailboxRo
     """Whether the mailbox's folder is here, renamed or not, or on a disk that may just not be mounted."""
     maildir = home.maildir(row)
     if os.path.lexists(maildir.path):
-        if not _is_anothers(maildir, others):
+        # A directory that has nothing but others below it is no mailbox any more; an empty one may be a disk's place.
+        only_above_others = os.path.isdir(maildir.path) and not maildir.has_a_part() and os.listdir(maildir.path)
+        if not (only_above_others or _is_anothers(maildir, others)):
             return True
     elif _in_an_empty_directory(maildir.path, home.root):
         return True

@@ -183,7 +183,7 @@ def renamed_there(
 ) -> list[Renamed]:
     """The mailboxes that the server has under another name now; those that it has no more are told."""
     rows = home.state.mailboxes()
-    # A name that is only a level above others is that of no mailbox: what had it is gone, or has another one now.
+    # A name that is only a level of names now is that of a mailbox that was deleted: what lies below it keeps the name.
     there = {box.name: box for box in _selectable(listed)}
     covered = [box for box in there.values() if patterns.wanted(box, home.account.mailboxes)]
     doubtful = _numbered_alike(rows, there)

@@ -16,6 +16,9 @@ from fetchmail_py.store.maildir import Maildir, split_name
 from fetchmail_py.store.memory import Remembered
 from fetchmail_py.store.state import FILE_NAME, MailboxRow, StateDb
 
+LEVELS = "levels"
+"""The fact that names folders which have no mailbox: the server has their names as levels only, and refuses to make one."""
+
 
 def gone(root: str, remembered: Remembered | None) -> SafetyStop | None:
     """The stop for a Maildir that had mail when it was last seen, and is not there, or has neither state nor mail.

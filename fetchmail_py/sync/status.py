@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 
 from fetchmail_py.config import Account
+from fetchmail_py.model import MailboxName
 from fetchmail_py.report import AccountStatus, Deferred, MailboxStatus
 from fetchmail_py.store import memory
 from fetchmail_py.store.durable import Barrier
@@ -47,6 +49,9 @@ def status_of(account: Account) -> AccountStatus:
                         stops.append(lost.stop)
                     wrong = wrong if lost is None else lost.text
                 mailboxes.append(MailboxStatus(name, messages, octets, synced, wrong, count))
+        for name, (said, *_) in json.loads(state.get(place.LEVELS) or "{}").items():
+            level = f"it holds no messages at the server ({said}): what is in its folder stays here"
+            mailboxes.append(MailboxStatus(printable(MailboxName(name)), 0, 0, None, level, 0))
         return AccountStatus(
             account=account.name,
             mailboxes=mailboxes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from fetchmail_py.plan.actions import Action
 from fetchmail_py.plan.push import CreateRemoteMailbox, RenameRemoteMailbox
 from fetchmail_py.session import imap_store
 from fetchmail_py.session.imap import ImapSession
-from fetchmail_py.store.maildir import Signature
+from fetchmail_py.store.maildir import Maildir, Signature
 from fetchmail_py.sync import local, place
 from fetchmail_py.sync.imap_boxes import Box
 from fetchmail_py.sync.twoway_names import TwoWayNames, delimiter_of
@@ -22,6 +23,8 @@ from fetchmail_py.wire.utf7 import printable
 class TwoWayPlaces(TwoWayNames):
     """What a run in mode disconnected does before any message is looked at one by one."""
 
+    _levels: dict[str, list[object]]
+    """Folders whose name the server has only as a level of names, and does not make a mailbox: what was last told of each."""
     _not_there: set[MailboxName]
     """Dry run: mailboxes that are yet to be made at the server."""
 
@@ -37,9 +40,21 @@ class TwoWayPlaces(TwoWayNames):
         account, state = self.account, self.home.state
         rows = state.mailboxes()
         paths = {row.path for row in rows.values()} | {box.row.path for box in boxes}
-        unknown = [place for place in local.places(self.home.root, account.layout) if place.path not in paths]
+        unknown = [found for found in local.places(self.home.root, account.layout) if found.path not in paths]
+        self._levels = {}
+        try:
+            return self._follow(session, listed, boxes, unknown)
+        finally:
+            if not self.options.dry_run:
+                state.put(place.LEVELS, json.dumps(self._levels) if self._levels else None)
+
+    def _follow(
+        self, session: ImapSession, listed: Sequence[RemoteMailbox], boxes: list[Box], unknown: Sequence[local.Place]
+    ) -> list[Action]:
+        """The server gets what these directories are, which belong to no mailbox that is known."""
         if not unknown:
             return []
+        account, state = self.account, self.home.state
         delimiter = delimiter_of(listed)
         names, odd = local.server_names(self.home, unknown, delimiter)
         for path in odd:
@@ -66,7 +81,7 @@ class TwoWayPlaces(TwoWayNames):
             found = RemoteMailbox(name, delimiter, frozenset())
             if name in there - hollow or not patterns.wanted(found, account.mailboxes):
                 continue
-            if self._create_there(session, name, hollow=name in hollow):
+            if self._create_there(session, name, path, hollow=name in hollow):
                 actions.append(CreateRemoteMailbox(name))
                 row = state.add_mailbox(name, delimiter, path)
                 boxes.append(Box(found, row, self.home.maildir(row), new=True))
@@ -102,7 +117,7 @@ class TwoWayPlaces(TwoWayNames):
         self.home.commit()
         return True
 
-    def _create_there(self, session: ImapSession, name: MailboxName, *, hollow: bool) -> bool:
+    def _create_there(self, session: ImapSession, name: MailboxName, path: str, *, hollow: bool) -> bool:
         """Makes a mailbox; `hollow`: the server has the name already, as a level of names that holds no messages."""
         if self.options.dry_run:
             self._not_there.add(name)
@@ -112,11 +127,19 @@ class TwoWayPlaces(TwoWayNames):
             imap_store.create(session, name)
         except ServerRefused as error:
             if hollow and error.status == "NO":
-                self.note(f"{printable(name)}: it holds no messages at the server ({error.text}): what is in its folder stays here")
+                self._only_a_level(name, path, error.text)
             else:
                 self.refused(error, name)
             return False
         return True
+
+    def _only_a_level(self, name: MailboxName, path: str, said: str) -> None:
+        """The server has the name and holds no messages there: told once, and again when the folder or its answer changes."""
+        maildir = Maildir(f"{self.home.root}/{path}", self.home.barrier)
+        now: list[object] = [said, *maildir.signature()[:2]]
+        if json.loads(self.home.state.get(place.LEVELS) or "{}").get(name) != now:
+            self.note(f"{printable(name)}: it holds no messages at the server ({said}): what is in its folder stays here")
+        self._levels[name] = now
 
     # -- looking -----------------------------------------------------------------------------------------------------
 

@@ -52,6 +52,8 @@ class ImapOptions:
     """In these nothing can be changed; RFC 4314 tells it, where ACL is among the capabilities."""
     refuse_append: bytes = b""
     """A message with these octets is answered NO."""
+    refuse_create: frozenset[str] = frozenset()
+    """Names of which no mailbox can be made."""
     refuse_rename_to: str = ""
     """So is a RENAME to this name."""
     rights: dict[str, str] = field(default_factory=dict)
@@ -249,6 +251,9 @@ class _Session:
             self.out.append(b'* LIST (%s) "/" %s\r\n' % (" ".join(attributes).encode(), self._name(box.name)))
             if isinstance(items, list):
                 self._status(box, items)
+        for name in sorted(self.store.levels):
+            if re.fullmatch(pattern, name):
+                self.out.append(b'* LIST (\\Noselect \\HasChildren) "/" %s\r\n' % self._name(name))
         return "done"
 
     def do_status(self, values: list[Value], _: str) -> str:
@@ -274,7 +279,10 @@ class _Session:
         self.out.append(b"* STATUS %s (%s)\r\n" % (self._name(box.name), told.encode()))
 
     def do_create(self, values: list[Value], _: str) -> str:
-        self.store.create(self._decoded(values[0]))
+        name = self._decoded(values[0])
+        if name in self.options.refuse_create:
+            raise _Refused("NO", "[CANNOT] that is a folder of folders")
+        self.store.create(name)
         return "done"
 
     def do_delete(self, values: list[Value], _: str) -> str:

@@ -45,6 +45,8 @@ class Store:
         self.password = password
         self.lock = threading.RLock()
         self.mailboxes: dict[str, Mailbox] = {}
+        self.levels: set[str] = set()
+        """Names that are no mailboxes: LIST has them, since others lie below."""
         self._validity = 1000
         self.create("INBOX")
 
@@ -54,6 +56,7 @@ class Store:
             self._validity += 1
             box = Mailbox(name, self._validity, f"F{self._validity}", special_use)
             self.mailboxes[name] = box
+            self.levels.discard(name)
             return box
 
     def rename(self, name: str, to: str) -> None:
@@ -66,9 +69,11 @@ class Store:
                     self.mailboxes[box.name] = box
 
     def delete(self, name: str) -> None:
-        """The mailbox is gone, with all its messages."""
+        """The mailbox is gone, with all its messages; its name stays as a level where others lie below it (RFC 9051, 6.3.5)."""
         with self.lock:
             del self.mailboxes[name]
+            if any(other.startswith(name + "/") for other in self.mailboxes):
+                self.levels.add(name)
 
     def append(
         self, data: bytes, mailbox: str = "INBOX", flags: Iterable[str] = (), internaldate: int = 1_700_000_000

@@ -13,7 +13,8 @@ import pytest
 from fetchmail_py.errors import ConfigError, ExitStatus
 from fetchmail_py.model import MailboxName
 from fetchmail_py.store.state import FILE_NAME, StateDb
-from tests.servers.imap import ALL, BARE, ImapServer
+from fetchmail_py.sync.status import status_of
+from tests.servers.imap import ALL, BARE, ImapOptions, ImapServer
 from tests.servers.mailbox import Store
 from tests.servers.mails import mails
 from tests.sync.test_twoway import a_file, assert_equal, done, here, there
@@ -43,6 +44,10 @@ def account(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
 def make_anew(folder: Path) -> None:
     shutil.rmtree(folder)
+    make_anew_at(folder)
+
+
+def make_anew_at(folder: Path) -> None:
     for name in ("tmp", "new", "cur"):
         (folder / name).mkdir(parents=True)
 
@@ -300,3 +305,72 @@ class TestGoneOnBothSides:
             path.rename(account.maildir / "Archive/cur" / f"{path.name.partition(':')[0]}:2,")
         (notice,) = account.sync().notices
         assert notice.startswith("Archive: 3 messages were moved there from INBOX, and the mailbox is no longer at the server")
+
+
+class TestALevelOfNames:
+    """What is \\Noselect at the server has a name and no messages: whatever lies below it keeps the name."""
+
+    @pytest.fixture(params=["all", "bare"])
+    def deleted(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+        """A mailbox that was deleted at the server, where another lies below it."""
+        store = filled("Archive", "Archive/2024")
+        server = ImapServer(store, capabilities=ALL if request.param == "all" else BARE)
+        with world(tmp_path, store, server, mode="disconnected") as found:
+            found.sync()
+            store.delete("Archive")
+            assert store.levels == {"Archive"}
+            yield found
+
+    def test_it_is_told_as_gone_and_kept(self, deleted: World) -> None:
+        report = deleted.sync()
+        assert report.notices == ["Archive: no longer at the server; what is here stays"]
+        assert done(report) == {}
+        assert len(deleted.files("Archive")) == 6
+        assert deleted.sync().notices == []
+        wrong = {box.name: box.last_error for box in status_of(deleted.account).mailboxes}
+        assert "no longer at the server" in str(wrong["Archive"])
+        assert wrong["Archive/2024"] is None
+        assert_equal(deleted)
+
+    def test_removed_here_too_it_is_forgotten(self, deleted: World) -> None:
+        deleted.sync()
+        for part in ("new", "cur", "tmp"):
+            shutil.rmtree(deleted.maildir / "Archive" / part)
+        assert deleted.sync().notices == ["Archive: gone at the server and here, and forgotten"]
+        make_anew_at(deleted.maildir / "Archive")
+        (deleted.maildir / "Archive/cur/1700000001.new.here:2,S").write_bytes(b"Subject: new\n\nbody\n")
+        assert done(deleted.sync()) == {"uploaded": 1}
+        assert deleted.store.levels == set()
+        assert_equal(deleted)
+
+    def test_renamed_it_is_the_same_under_its_new_name(self, deleted: World) -> None:
+        with deleted.store.lock:
+            box = deleted.store.create("Old")
+            for data in mails(6, seed=1):
+                deleted.store.append(data, "Old")
+            box.uidvalidity, box.mailbox_id = 1002, "F1002"  # those of Archive
+        assert done(deleted.sync()) == {"moved_local": 1}
+        assert len(deleted.files("Old")) == 6
+        assert len(deleted.files("Archive")) == 0
+        assert_equal(deleted)
+
+    def test_a_folder_that_cannot_be_a_mailbox_is_told_of_once(self, tmp_path: Path) -> None:
+        store = filled("Archive/2024")
+        store.levels.add("Archive")
+        server = ImapServer(store, options=ImapOptions(refuse_create=frozenset({"Archive"})))
+        with world(tmp_path, store, server, mode="disconnected") as account:
+            account.sync()
+            make_anew_at(account.maildir / "Archive")
+            (account.maildir / "Archive/cur/1700000001.new.here:2,S").write_bytes(b"Subject: new\n\nbody\n")
+            words = "Archive: it holds no messages at the server (that is a folder of folders): what is in its folder stays here"
+            assert account.sync().notices == [words]
+            assert account.sync().notices == []
+            (box,) = (box for box in status_of(account.account).mailboxes if box.name == "Archive")
+            assert f"Archive: {box.last_error}" == words
+            (account.maildir / "Archive/cur/1700000002.more.here:2,S").write_bytes(b"Subject: more\n\nbody\n")
+            assert account.sync().notices == [words]
+            assert len(account.files("Archive")) == 2
+            server.options.refuse_create = frozenset()
+            assert done(account.sync()) == {"uploaded": 2}
+            assert_equal(account)
+            assert [box.last_error for box in status_of(account.account).mailboxes] == [None] * 3
