@@ -23,7 +23,10 @@ UNLOCK_TIMEOUT = 120.0
 """Seconds it may take where there is a person."""
 MAX_SECRET = 65536
 
-_WAYS = "set password_command, password_file or password_env, or store it with: fetchmail-py login"
+LOGIN_OR_SOURCE = "set password_command, password_file or password_env, or store it with: fetchmail-py login {account}"
+"""The remedy where nothing says where the password is."""
+_FIRST_LINE = "its first line must be the password"
+_BY_HAND = "try it in a shell: it must end with status 0 and print the password on its first line; nothing can be typed in here"
 
 
 class _Once:
@@ -70,12 +73,13 @@ def _find(account: Account, interactive: bool, environ: Mapping[str, str]) -> st
     if account.password_command is not None:
         return _from_command(account.password_command)
     if account.password_file is not None:
-        return _from_file(account.password_file, check_mode=True)
+        return _from_file(account.password_file, "password_file", check_mode=True)
     if account.password_env is not None:
-        value = environ.get(account.password_env)
-        if not value:
-            raise CredentialError(f"the environment variable {account.password_env} is not set", source="password_env")
-        return _checked(value, "password_env")
+        name = account.password_env
+        how = f"set it where fetchmail-py is started (export {name}; a cron job or a service has none of your shell's variables)"
+        if name not in environ:
+            raise CredentialError(f"password_env: the environment variable {name} is not set", source="password_env", hint=how)
+        return _checked(environ[name], f"password_env, the variable {name},", how)
     found = _from_systemd(account, environ)
     if found is None:
         found, trouble = _from_keyring(account, interactive=interactive)
@@ -83,18 +87,19 @@ def _find(account: Account, interactive: bool, environ: Mapping[str, str]) -> st
             found = _from_terminal(account)
         if found is None:
             raise CredentialError(
-                f"no password for {account.user} at {account.host}{trouble}", hint=f"{_WAYS} {account.name}"
+                f"no password for {account.user} at {account.host}{trouble}", hint=LOGIN_OR_SOURCE.format(account=account.name)
             )
     return found
 
 
-def _checked(secret: str, source: str) -> str:
+def _checked(secret: str, source: str, hint: str) -> str:
     """The first line, which must be something."""
     if "\0" in secret:
-        raise CredentialError(f"the password from {source} contains a NUL character", source=source)
+        raise CredentialError(f"the password from {source} contains a NUL character", source=source, hint=hint)
     first = secret.split("\n", 1)[0].removesuffix("\r")
     if not first:
-        raise CredentialError(f"the password from {source} is empty", source=source)
+        what = "begins with an empty line" if secret else "is empty"
+        raise CredentialError(f"the password from {source} {what}", source=source, hint=hint)
     return first
 
 
@@ -106,8 +111,8 @@ def _from_command(command: tuple[str, ...] | str) -> str:
         lines = complaint.decode("utf-8", "replace").strip().splitlines()
         said = f": {lines[-1][:200]}" if lines else ""
         how = f"status {status}" if status > 0 else f"signal {-status}"
-        raise CredentialError(f"password_command: {shown} ended with {how}{said}", source="password_command")
-    return _checked(output.decode("utf-8", "surrogateescape"), "password_command")
+        raise CredentialError(f"password_command: {shown} ended with {how}{said}", source="password_command", hint=_BY_HAND)
+    return _checked(output.decode("utf-8", "surrogateescape"), "password_command", _BY_HAND)
 
 
 def _run(command: tuple[str, ...] | str, shown: str) -> tuple[int, bytes, bytes]:
@@ -130,7 +135,11 @@ def _run(command: tuple[str, ...] | str, shown: str) -> tuple[int, bytes, bytes]
             start_new_session=True,
         )
     except OSError as error:
-        raise CredentialError(f"password_command: cannot run {shown}: {error.strerror}", source="password_command") from error
+        raise CredentialError(
+            f"password_command: cannot run {shown}: {error.strerror}",
+            source="password_command",
+            hint="a list is run as it stands, the program first, without ~ and $: write its whole path, or a text for the shell",
+        ) from error
     assert process.stdout is not None
     assert process.stderr is not None
     said = {process.stdout: b"", process.stderr: b""}
@@ -141,7 +150,9 @@ def _run(command: tuple[str, ...] | str, shown: str) -> tuple[int, bytes, bytes]
                 selector.register(stream, selectors.EVENT_READ, stream)
             while selector.get_map() or process.poll() is None:
                 if time.monotonic() > deadline:
-                    raise CredentialError(f"password_command: no answer in {COMMAND_TIMEOUT:g} seconds", source="password_command")
+                    raise CredentialError(
+                        f"password_command: no answer in {COMMAND_TIMEOUT:g} seconds", source="password_command", hint=_BY_HAND
+                    )
                 ended = process.poll() is not None
                 ready = selector.select(0 if ended else POLL)
                 for key, _ in ready:
@@ -150,7 +161,9 @@ def _run(command: tuple[str, ...] | str, shown: str) -> tuple[int, bytes, bytes]
                     if not octets:
                         selector.unregister(key.fileobj)
                 if len(said[process.stdout]) > MAX_SECRET:
-                    raise CredentialError("password_command: it printed more than a password", source="password_command")
+                    raise CredentialError(
+                        "password_command: it printed more than a password", source="password_command", hint=_BY_HAND
+                    )
                 if ended and not ready:
                     break
         return process.wait(), said[process.stdout], said[process.stderr]
@@ -163,16 +176,17 @@ def _run(command: tuple[str, ...] | str, shown: str) -> tuple[int, bytes, bytes]
         process.stderr.close()
 
 
-def _from_file(path: str, *, check_mode: bool) -> str:
+def _from_file(path: str, source: str, *, check_mode: bool) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             if check_mode and os.fstat(file.fileno()).st_mode & (stat.S_IRGRP | stat.S_IROTH):
-                raise CredentialError(
-                    f"{path} can be read by others", source="password_file", hint=f"chmod 600 {path}"
-                )
-            return _checked(file.read(MAX_SECRET), path)
+                raise CredentialError(f"{source}: {path} can be read by others", source=source, hint=f"chmod 600 {path}")
+            return _checked(file.read(MAX_SECRET), f"{source}, {path},", _FIRST_LINE)
     except OSError as error:
-        raise CredentialError(f"cannot read {path}: {error.strerror}", source="password_file") from error
+        hint = f"write the password into that file, as its first line, and chmod 600 it; or correct {source}"
+        if isinstance(error, PermissionError):
+            hint = f"let whoever runs fetchmail-py own it: chown, then chmod 600 {path}"
+        raise CredentialError(f"{source}: cannot read {path}: {error.strerror}", source=source, hint=hint) from error
 
 
 def _from_systemd(account: Account, environ: Mapping[str, str]) -> str | None:
@@ -182,7 +196,7 @@ def _from_systemd(account: Account, environ: Mapping[str, str]) -> str | None:
         for name in (account.name, f"{SERVICE}.{account.name}"):
             path = f"{directory}/{name}"
             if os.path.exists(path):
-                return _from_file(path, check_mode=False)
+                return _from_file(path, "CREDENTIALS_DIRECTORY", check_mode=False)
     return None
 
 
@@ -244,7 +258,7 @@ def store_password(account: Account, password: str) -> None:
     import keyring  # noqa: PLC0415
     from keyring.errors import NoKeyringError  # noqa: PLC0415
 
-    checked = _checked(password, "the terminal")
+    checked = _checked(password, "the terminal or standard input", "it is asked for on a terminal, else read from standard input")
     try:
         keyring.set_password(SERVICE, keyring_name(account), checked)
     except NoKeyringError as error:

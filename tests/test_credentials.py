@@ -83,8 +83,10 @@ class TestCommand:
         ],
     )
     def test_errors(self, command: tuple[str, ...] | str, words: str) -> None:
-        with pytest.raises(CredentialError, match=words):
+        with pytest.raises(CredentialError, match=words) as caught:
             secret(ACCOUNT._replace(password_command=command))
+        remedy = "whole path" if words == "cannot run" else "try it in a shell"
+        assert remedy in str(caught.value.hint)
 
     def test_one_that_hangs_is_killed_with_its_children(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(credentials, "COMMAND_TIMEOUT", 0.2)
@@ -115,15 +117,23 @@ def test_file(tmp_path: Path) -> None:
     assert "chmod 600" in str(caught.value.hint)
     file.chmod(0o600)
     assert secret(account) == SECRET
-    with pytest.raises(CredentialError, match="No such file"):
+    with pytest.raises(CredentialError, match=r"^password_file: cannot read .*/no: No such file") as caught:
         secret(ACCOUNT._replace(password_file=str(tmp_path / "no")))
+    assert "as its first line" in str(caught.value.hint)
+    file.write_text("\n" + SECRET)
+    with pytest.raises(CredentialError, match="begins with an empty line") as caught:
+        secret(account)
+    assert "first line must be the password" in str(caught.value.hint)
 
 
 def test_environment() -> None:
     account = ACCOUNT._replace(password_env="MAIL")
     assert secret(account, MAIL=SECRET) == SECRET
-    with pytest.raises(CredentialError, match="MAIL is not set"):
+    with pytest.raises(CredentialError, match="MAIL is not set") as caught:
         secret(account)
+    assert "export MAIL" in str(caught.value.hint)
+    with pytest.raises(CredentialError, match="MAIL, is empty"):
+        secret(account, MAIL="")
 
 
 def test_systemd_then_keyring_then_nothing(tmp_path: Path, drawer: Drawer) -> None:
