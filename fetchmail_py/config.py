@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from fetchmail_py.config_values import COMMON, IMAP, KEYS, POP3, Place, converted, meant, plain
+from fetchmail_py.config_values import COMMON, IMAP, KEYS, POP3, Place, converted, meant
 from fetchmail_py.errors import ConfigError
 
 DEFAULT_PORTS = {
@@ -28,6 +28,11 @@ NOT_YET: Mapping[str, str] = {
 }
 """Keys that users may know of and that this version does not have."""
 
+_AT = re.compile(r"(.*) \(at line (\d+), column (\d+)\)", re.DOTALL)
+_TOML = (
+    'a line is [accounts.NAME] or key = value; a text stands in straight quotes, "…", with each backslash in it doubled; true and '
+    "false are in small letters; a key, and a [table], stands there once"
+)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LOOPBACK = re.compile(r"localhost|.*\.localhost|127(\.\d{1,3}){3}|::1|\[::1\]", re.IGNORECASE)
 _SOURCES = ("password", "password_command", "password_file", "password_env")
@@ -101,10 +106,19 @@ class Config(NamedTuple):
     accounts: Mapping[str, Account]
     groups: Mapping[str, tuple[str, ...]]
 
-    def targets(self, words: Sequence[str]) -> list[Target]:
+    def account(self, name: str, hint: str | None = None) -> Account:
+        """The account of that name. Raises ConfigError, with the names there are."""
+        if name not in self.accounts:
+            known = ", ".join(self.accounts)
+            raise ConfigError(
+                f"there is no account {name!r}; there are: {known}{meant(name, tuple(self.accounts))}", file=self.file, hint=hint
+            )
+        return self.accounts[name]
+
+    def targets(self, words: Sequence[str], *, whole: bool = False) -> list[Target]:
         """The accounts that ACCOUNT, ACCOUNT/MAILBOX and group names stand for, each once; none means all.
 
-        Raises ConfigError for a name there is not.
+        With `whole`, mailboxes cannot be named. Raises ConfigError for a name there is not.
         """
         if not words:
             return [Target(account, None) for account in self.accounts.values()]
@@ -114,6 +128,8 @@ class Config(NamedTuple):
             name, slash, mailbox = word.partition("/")
             if slash and not mailbox:
                 raise ConfigError(f"{word!r} names no mailbox behind the slash", file=self.file)
+            if slash and whole and name in self.accounts:
+                raise ConfigError(f"{word!r} names a mailbox, and this command takes whole accounts", hint=f"name {name} alone")
             if name in self.accounts:
                 if slash:
                     chosen = found.setdefault(name, set())
@@ -150,30 +166,48 @@ def default_file(environ: Mapping[str, str]) -> str:
 
 def load(file: str | None, environ: Mapping[str, str]) -> Config:
     """Reads and checks the configuration. Raises ConfigError."""
-    import tomllib  # noqa: PLC0415 - `backup URL` needs no configuration
-
+    if file == "":
+        raise ConfigError("--config names no file")
     path = os.path.expanduser(file) if file is not None else default_file(environ)
     try:
         with open(path, "rb") as stream:
             readable_by_others = os.fstat(stream.fileno()).st_mode & (stat.S_IRGRP | stat.S_IROTH)
-            document = tomllib.load(stream)
+            data = stream.read()
     except FileNotFoundError as error:
         raise ConfigError(
-            "there is no configuration", file=path, hint="write one (the README begins with ten lines), or name it with --config"
+            "there is no configuration",
+            file=path,
+            hint="write it: [accounts.NAME] with host, user, maildir (sample-config.toml has all keys), or name it with --config",
         ) from error
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", file=path) from error
-    except ValueError as error:
-        # TOMLDecodeError, UnicodeDecodeError, and what Python says of an integer of thousands of digits.
-        raise ConfigError(f"is no valid TOML: {error}", file=path) from error
-    except RecursionError as error:
-        raise ConfigError("is nested too deeply", file=path) from error
+        raise ConfigError(
+            f"cannot be read: {error.strerror}", file=path, hint="make it a file that you can read, or name another with --config"
+        ) from error
+    document = _document(data, path)
     config = parse(document, path)
     if readable_by_others and _holds_password(document):
         raise ConfigError(
             "holds a password and can be read by others", file=path, hint=f"chmod 600 {path}, or use password_command"
         )
     return config
+
+
+def _document(data: bytes, path: str) -> dict[str, object]:
+    """What is in the file. The byte order mark that some editors begin with is no part of it."""
+    import tomllib  # noqa: PLC0415 - `backup URL` needs no configuration
+
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"line {line}: this is no text in UTF-8", file=path, hint="save the file as UTF-8") from error
+    except ValueError as error:
+        # TOMLDecodeError, and what Python says of an integer of thousands of digits.
+        found = _AT.fullmatch(str(error))
+        what, where = (found[1], f"line {found[2]}, column {found[3]}: ") if found else (str(error), "")
+        raise ConfigError(f"{where}no valid TOML: {what}", file=path, hint=_TOML) from error
+    except RecursionError as error:
+        raise ConfigError("is nested too deeply", file=path, hint=_TOML) from error
 
 
 def _holds_password(document: Mapping[str, object]) -> bool:
@@ -185,11 +219,15 @@ def _holds_password(document: Mapping[str, object]) -> bool:
 def parse(document: Mapping[str, object], file: str | None) -> Config:
     """Checks a configuration that was read. Raises ConfigError."""
     for key in document:
+        if key in KEYS:
+            raise ConfigError("belongs to an account", file=file, key=key, hint="write it below a line [accounts.NAME]")
         if key not in {"defaults", "groups", "accounts"}:
             raise _unknown(file, key, ("defaults", "groups", "accounts"))
     defaults = _table(document, "defaults", file)
     for key, value in defaults.items():
-        if key not in KEYS or key in {"user", "maildir"}:
+        if key in {"user", "maildir"}:
+            raise ConfigError("cannot be the same for all: each account has its own", file=file, key=f"defaults.{key}")
+        if key not in KEYS:
             _refuse_not_yet(file, f"defaults.{key}", key)
             raise _unknown(file, f"defaults.{key}", [name for name in KEYS if name not in {"user", "maildir"}])
         # Also one that fits none of the accounts there are now.
@@ -203,12 +241,17 @@ def parse(document: Mapping[str, object], file: str | None) -> Config:
                 key=f"accounts.{name}",
             )
         if not isinstance(table, dict):
-            raise ConfigError("must be a table", file=file, key=f"accounts.{name}")
+            raise ConfigError("must be a table", file=file, key=f"accounts.{name}", hint=f"write [accounts.{name}]")
         accounts[name] = _account(name, table, defaults, file)
     if not accounts:
-        raise ConfigError("there is no account", file=file, hint="begin with [accounts.NAME]")
+        raise ConfigError("there is no account", file=file, hint="write one: [accounts.NAME] with host, user and maildir")
     _refuse_shared_maildirs(accounts, file)
     return Config(file, accounts, _groups(_table(document, "groups", file), accounts, file))
+
+
+def account_of(name: str, table: Mapping[str, object]) -> Account:
+    """An account that is in no file, from its keys and values as they would be there. Raises ConfigError."""
+    return _account(name, table, {}, None)
 
 
 def _account(name: str, table: Mapping[str, object], defaults: Mapping[str, object], file: str | None) -> Account:
@@ -221,6 +264,10 @@ def _account(name: str, table: Mapping[str, object], defaults: Mapping[str, obje
     values: dict[str, object] = {}
     for key, value in table.items():
         if key not in KEYS:
+            if isinstance(value, dict) and key not in NOT_YET:
+                whole = f"{name}.{key}"
+                hint = f'if that is an account, a name with a dot stands in quotes: [accounts."{whole}"]'
+                raise ConfigError("is no key", file=file, key=f"{where}.{key}", hint=hint)
             _refuse_not_yet(file, f"{where}.{key}", key)
             raise _unknown(file, f"{where}.{key}", (*COMMON, *own))
         if key not in COMMON and key not in own:
@@ -336,10 +383,13 @@ def _groups(table: Mapping[str, object], accounts: Mapping[str, Account], file: 
     return groups
 
 
+_HEADINGS = {"defaults": "defaults", "groups": "groups", "accounts": "accounts.NAME"}
+
+
 def _table(document: Mapping[str, object], name: str, file: str | None) -> dict[str, object]:
     table = document.get(name, {})
     if not isinstance(table, dict):
-        raise ConfigError("must be a table", file=file, key=name)
+        raise ConfigError("must be a table", file=file, key=name, hint=f"write [{_HEADINGS[name]}]")
     return table
 
 
@@ -353,67 +403,3 @@ def _unknown(file: str | None, key: str, allowed: Sequence[str]) -> ConfigError:
 def _refuse_not_yet(file: str | None, where: str, key: str) -> None:
     if key in NOT_YET:
         raise ConfigError(NOT_YET[key], file=file, key=where, hint="take the key out for now")
-
-
-# -- backup of a URL -----------------------------------------------------------------------------------------------------
-
-_SCHEMES = {
-    "imaps": ("imap", "implicit"),
-    "imap": ("imap", "starttls"),
-    "pop3s": ("pop3", "implicit"),
-    "pop3": ("pop3", "starttls"),
-}
-
-
-def is_url(source: str) -> bool:
-    """Whether the source of a backup is a URL, and not an account's name."""
-    return "://" in source
-
-
-def account_from_url(url: str, maildir: str, **settings: object) -> tuple[Account, str | None]:
-    """The account of a backup URL, and the mailbox that its path names.
-
-    `settings` are configuration keys with values as in the file (`ca_file`, `auth`, …). Raises ConfigError.
-    """
-    from urllib.parse import unquote, urlsplit  # noqa: PLC0415 - most runs have no URL
-
-    scheme, _, rest = url.partition("://")
-    if scheme.lower() not in _SCHEMES:
-        raise ConfigError(f"{scheme}:// is no source", hint=f"there are {', '.join(f'{name}://' for name in _SCHEMES)}")
-    protocol, tls = _SCHEMES[scheme.lower()]
-    authority, _, path = rest.partition("/")
-    user, at, _ = authority.rpartition("@")
-    if ":" in user:
-        raise ConfigError(
-            "a password in a URL can be read by everybody on this machine",
-            hint="leave it out; it is asked for, or taken from --password-command, --password-file, --password-env or the keyring",
-        )
-    if not at or not user:
-        raise ConfigError(f"the URL names no user: {scheme}://USER@HOST")
-    try:
-        parts = urlsplit(f"//{authority[len(user) + 1 :]}")
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigError(f"not a URL of a server: {error}") from error
-    if parts.query or parts.fragment:
-        raise ConfigError("'?' and '#' mean nothing here; in a user name they are written %3F and %23")
-    if not host:
-        raise ConfigError(f"the URL names no host: {scheme}://USER@HOST")
-    table: dict[str, object] = {
-        "protocol": protocol, "tls": tls, "host": host, "user": unquote(user), "maildir": maildir,
-    }  # fmt: skip
-    if port is not None:
-        table["port"] = port
-    table |= {"mode": "backup"} if protocol == "imap" else {"keep": "forever"}
-    table |= {key: value for key, value in settings.items() if value is not None}
-    mailbox = unquote(path) or None
-    if mailbox is not None and protocol == "pop3":
-        raise ConfigError("a POP3 account has no mailboxes: leave the path out of the URL")
-    if mailbox is not None:
-        plain(mailbox, Place(None, "the mailbox in the URL"))
-    return _account("backup", table, {}, None), mailbox
-
-
-def as_backup(account: Account, maildir: str) -> Account:
-    """The account, to be copied into a directory of its own: nothing changes at the server, nothing is deleted here."""
-    return account._replace(maildir=os.path.abspath(os.path.expanduser(maildir)), mode="backup", keep=None, on_new=None)

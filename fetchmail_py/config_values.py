@@ -32,8 +32,10 @@ class Place(NamedTuple):
 
 
 def _text(value: object, place: Place) -> str:
-    if not isinstance(value, str) or not value:
-        raise place.error("must be a text in quotes, and not empty")
+    if value == "":
+        raise place.error("must not be empty")
+    if not isinstance(value, str):
+        raise place.error('must be a text in quotes: "…"')
     return plain(value, place)
 
 
@@ -54,8 +56,20 @@ def _host(value: object, place: Place) -> str:
 def _path(value: object, place: Place) -> str:
     text = os.path.expanduser(_text(value, place))
     if text.startswith("~"):
-        raise place.error("the home directory it names is not known")
+        raise place.error("the home directory it names is not known", "write the whole path, from / on")
+    if not os.path.isabs(text):
+        # A cron job starts elsewhere than a shell: the mail would be in another place each time.
+        raise place.error(
+            f"{text} depends on where the program is started", f'write the whole path, from / on, or from home on: "~/{text}"'
+        )
     return os.path.abspath(text)
+
+
+def _maildir(value: object, place: Place) -> str:
+    path = _path(value, place)
+    if not path.strip("/"):
+        raise place.error("must be a directory of this account's own", 'for instance "~/Mail/work"')
+    return path
 
 
 def _truth(value: object, place: Place) -> bool:
@@ -116,11 +130,13 @@ def _fingerprint(value: object, place: Place) -> bytes:
     text = _text(value, place)
     digits = text.removeprefix("sha256:").replace(":", "")
     if not text.startswith("sha256:") or not re.fullmatch("[0-9a-fA-F]{64}", digits):
-        raise place.error('must be "sha256:" and 64 hexadecimal digits', 'run "fetchmail-py check": it shows the one of the server')
+        raise place.error('must be "sha256:" and 64 hexadecimal digits', '`check` shows the one of the server')
     return bytes.fromhex(digits)
 
 
 def _command(value: object, place: Place) -> tuple[str, ...] | str:
+    if value in ("", []):
+        raise place.error("must not be empty")
     if isinstance(value, str) and value.strip() and "\0" not in value:
         return value
     if isinstance(value, list) and all(isinstance(word, str) and "\0" not in word for word in value) and any(value[:1]):
@@ -154,8 +170,8 @@ def _compress(value: object, place: Place) -> bool | None:
 
 def _environment(value: object, place: Place) -> str:
     text = _text(value, place)
-    if "=" in text:
-        raise place.error("must be the name of an environment variable")
+    if "=" in text or text.startswith("$"):
+        raise place.error("must be the name of an environment variable, and only that", 'such as "MAIL_PASSWORD"')
     return text
 
 
@@ -176,7 +192,7 @@ COMMON: dict[str, Callable[[object, Place], object]] = {
     "password_file": _path,
     "password_env": _environment,
     "password": _text,
-    "maildir": _path,
+    "maildir": _maildir,
     "timeout": _timeout,
     "on_new": _command,
     "report_after": _number(1, 1000),

@@ -205,3 +205,5 @@ class AccountStatus(NamedTuple):
     """What the next run will stop at, as this side alone tells: the Maildir is gone, or a mailbox's folder is another."""
     restored: bool
     """The state is not the one that the last run left: the next run compares everything, and deletes nothing."""
+    namesake: str | None = None
+    """What there is to say where an account of the same name may be another configuration's."""

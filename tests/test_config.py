@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fetchmail_py.config import Config, account_from_url, as_backup, default_file, load, parse
+from fetchmail_py.cli.sources import account_from_url, as_backup, in_words_of_a_url
+from fetchmail_py.config import Config, default_file, load, parse
 from fetchmail_py.config_values import KEYS
 from fetchmail_py.errors import ConfigError, ExitStatus
 
@@ -78,11 +79,11 @@ def test_keep(keep: str, seconds: float | None) -> None:
         ({"keep": "0"}, "accounts.a.keep", "no meaning for imap"),
         ({"mode": "backup", "trash": "Trash"}, "accounts.a.trash", "no meaning in mode"),
         ({"poll": "10m"}, "accounts.a.poll", "not in this version"),
-        ({"password": "a", "password_file": "b"}, "accounts.a.password", "both set"),
+        ({"password": "a", "password_file": "/b"}, "accounts.a.password", "both set"),
         ({"auth": "external"}, "accounts.a.auth", "client_cert"),
         ({"auth": "apop"}, "accounts.a.auth", "POP3"),
         ({"user": "ann\r\nX"}, "accounts.a.user", "control character"),
-        ({"user": ""}, "accounts.a.user", "not empty"),
+        ({"user": ""}, "accounts.a.user", "not be empty"),
         ({"tls_fingerprint": "sha1:00"}, "accounts.a.tls_fingerprint", "64 hexadecimal"),
         ({"provider": "gmial"}, "accounts.a.provider", 'did you mean "gmail"'),
         ({"connections": 0}, "accounts.a.connections", "from 1 to 16"),
@@ -96,6 +97,14 @@ def test_keep(keep: str, seconds: float | None) -> None:
         ({"on_new": ["notmuch", "a\0b"]}, "accounts.a.on_new", "list"),
         ({"password_command": "\0"}, "accounts.a.password_command", "list"),
         ({"password_command": [1]}, "accounts.a.password_command", "list"),
+        ({"password_command": []}, "accounts.a.password_command", "not be empty"),
+        ({"password": 1234}, "accounts.a.password", "text in quotes"),
+        ({"password_env": "$MAIL"}, "accounts.a.password_env", "MAIL_PASSWORD"),
+        ({"maildir": "Mail/work"}, "accounts.a.maildir", '"~/Mail/work"'),
+        ({"maildir": "/"}, "accounts.a.maildir", "of this account's own"),
+        ({"maildir": "~nobody-here/Mail"}, "accounts.a.maildir", "whole path"),
+        ({"ca_file": "ca.pem"}, "accounts.a.ca_file", '"~/ca.pem"'),
+        ({"b": {"host": "h"}}, "accounts.a.b", '[accounts."a.b"]'),
     ],
 )
 def test_an_error_names_file_key_and_what_is_allowed(changes: dict[str, object], key: str, words: str) -> None:
@@ -138,6 +147,23 @@ def test_whole_documents_that_cannot_be(document: dict[str, object]) -> None:
         parse(document, None)
 
 
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({}, "[accounts.NAME] with host, user and maildir"),
+        ({"host": "h"}, "below a line [accounts.NAME]"),
+        ({"accounts": [1]}, "write [accounts.NAME]"),
+        ({"accounts": {"a": "x"}}, "write [accounts.a]"),
+        ({"accounts": {"a": IMAP}, "defaults": "x"}, "write [defaults]"),
+        ({"accounts": {"a": IMAP}, "defaults": {"user": "x"}}, "each account has its own"),
+    ],
+)
+def test_what_stands_in_the_wrong_place_is_told_where_it_belongs(document: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(document, "f")
+    assert words in f"{caught.value.detail} {caught.value.hint}"
+
+
 def test_defaults_apply_where_they_fit_and_an_account_wins() -> None:
     found = parse(
         {
@@ -168,6 +194,8 @@ def test_targets() -> None:
     for wrong in ("b", "a/", "g/x"):
         with pytest.raises(ConfigError):
             found.targets([wrong])
+    with pytest.raises(ConfigError, match="whole accounts"):
+        found.targets(["a/x"], whole=True)
 
 
 class TestFile:
@@ -194,6 +222,29 @@ class TestFile:
         file.write_text("[accounts.a\n")
         with pytest.raises(ConfigError, match="no valid TOML"):
             load(str(file), {})
+
+    @pytest.mark.parametrize(
+        ("content", "where"),
+        [
+            (b"[accounts.a]\nhost = imap.example.org\n", "line 2, column 8: no valid TOML: "),
+            (b'[accounts.a]\n\nhost="x"\nhost="y"\n', "line 4, column 9: no valid TOML: "),
+            (b'[accounts.a]\nhost="x"\nuser="\xe4"\n', "line 3: this is no text in UTF-8"),
+            ('[accounts.a]\nhost="x"\n'.encode("utf-16"), "line 1: this is no text in UTF-8"),
+        ],
+    )
+    def test_where_the_mistake_is_and_what_is_allowed(self, tmp_path: Path, content: bytes, where: str) -> None:
+        file = tmp_path / "c.toml"
+        file.write_bytes(content)
+        with pytest.raises(ConfigError) as caught:
+            load(str(file), {})
+        assert caught.value.file == str(file)
+        assert caught.value.detail.startswith(where)
+        assert caught.value.hint is not None
+
+    def test_a_byte_order_mark_is_no_mistake(self, tmp_path: Path) -> None:
+        file = tmp_path / "c.toml"
+        file.write_text('\ufeff[accounts.a]\nhost="h"\nuser="u"\nmaildir="/m"\n', encoding="utf-8")
+        assert list(load(str(file), {}).accounts) == ["a"]
 
     def test_a_password_must_not_be_readable(self, tmp_path: Path) -> None:
         file = tmp_path / "c.toml"
@@ -247,12 +298,40 @@ class TestUrl:
             ("imaps://a@h?x", "mean nothing"),
             ("imaps://a@h/a%0D%0Ab", "control character"),
             ("imaps://a%00@h", "control character"),
+            ("imaps://a@local host", "no name of a host"),
         ],
     )
     def test_bad(self, url: str, words: str) -> None:
         with pytest.raises(ConfigError, match=words) as caught:
             account_from_url(url, "/b")
         assert "secret" not in str(caught.value)
+
+    def test_on_the_command_line_a_path_begins_here(self) -> None:
+        account, _ = account_from_url("imaps://a@h", "copy", ca_file="ca.pem", password_file="~/pw")
+        assert (account.maildir, account.ca_file) == (str(Path.cwd() / "copy"), str(Path.cwd() / "ca.pem"))
+        assert account.password_file == str(Path.home() / "pw")
+
+    @pytest.mark.parametrize("place", ["", "/", "~nobody-here/x"])
+    def test_places_that_are_no_directory_of_a_copy(self, place: str) -> None:
+        with pytest.raises(ConfigError):
+            account_from_url("imaps://a@h", place)
+        with pytest.raises(ConfigError):
+            as_backup(parse({"accounts": {"p": POP3}}, None).accounts["p"], place)
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("check `host`, `port` and `tls`", "check the URL's host, the URL's port and the URL's scheme"),
+            ('set tls = "starttls", or change `port`', "write imap:// (or pop3://), or change the URL's port"),
+            ('use tls = "implicit", or ask', "write imaps:// (or pop3s://), or ask"),
+            ('set auth = "auto", or to what', "set --auth auto, or to what"),
+            ("ca_file, or tls_fingerprint (`check` shows it)", "--ca-file, or --tls-fingerprint (openssl s_client shows it)"),
+            ('or protocol = "pop3"', "or pop3:// in the URL"),
+            ("--auth is for a URL", "--auth is for a URL"),
+        ],
+    )
+    def test_whoever_wrote_a_url_reads_of_its_parts(self, text: str, words: str) -> None:
+        assert in_words_of_a_url(text) == words
 
     def test_an_account_as_backup_deletes_nothing(self) -> None:
         account = as_backup(parse({"accounts": {"p": POP3}}, None).accounts["p"], "copy")

@@ -20,9 +20,10 @@ def adopt(
     """Match the mail that is here with the server's: nothing is transferred or deleted; `sync` then does the rest."""
     invocation: Invocation = context.obj
     config = invocation.load()
-    if account not in config.accounts:
-        raise usage(ConfigError(f"there is no account {account!r}; there are: {', '.join(config.accounts)}"))
-    chosen = config.accounts[account]
+    try:
+        chosen = config.account(account)
+    except ConfigError as error:
+        raise usage(error) from error
     if chosen.protocol != "imap":
         raise usage(ConfigError(f"{account} is a POP3 account: what is in its Maildir is recognised by `sync`"))
     return run_jobs([Job(chosen, Options(adopt=True, full=True))], invocation.console, None)

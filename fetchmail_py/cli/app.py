@@ -15,6 +15,8 @@ from fetchmail_py.cli.invocation import WrongUsage, app
 from fetchmail_py.errors import ExitStatus, FetchmailError, UsageError
 from fetchmail_py.report import status_of_error
 
+_GLOBAL = {"-v", "--verbose", "-q", "--quiet", "--json"}
+
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the program and ends the process with the exit status."""
@@ -69,11 +71,17 @@ def _tell_as_json(words: list[str], console: Console, kind: str, message: str, h
 
 
 def globals_first(words: list[str]) -> list[str]:
-    """Moves -v, -q and --json in front of the command, so that they may stand behind it too."""
+    """Moves -v, -q, --json and --config in front of the command, so that they may stand behind it too."""
     end = words.index("--") if "--" in words else len(words)
-    flags = {"-v", "--verbose", "-q", "--quiet", "--json"}
-    front = [word for word in words[:end] if word in flags]
-    return front + [word for word in words[:end] if word not in flags] + words[end:]
+    front, rest = [], []
+    of_config = False
+    for number, word in enumerate(words[:end], start=1):
+        of_config, is_value = word == "--config" and number < end, of_config
+        if is_value or of_config or word in _GLOBAL or word.startswith("--config="):
+            front.append(word)
+        else:
+            rest.append(word)
+    return front + rest + words[end:]
 
 
 def _exit(status: int) -> NoReturn:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
 from fetchmail_py.cli.invocation import Invocation, app, usage
 from fetchmail_py.cli.runs import Job, run_jobs
-from fetchmail_py.config import Account, account_from_url, as_backup, is_url, overlap
+from fetchmail_py.cli.sources import account_from_url, as_backup, in_words_of_a_url, is_url, key_of_a_url
+from fetchmail_py.config import Account, overlap
 from fetchmail_py.errors import ConfigError
 from fetchmail_py.sync.options import Options
 
@@ -57,22 +58,24 @@ def backup(
             account = _configured(invocation, source, directory, settings)
     except ConfigError as error:
         if error.file is None:
-            raise usage(_as_option(error, settings)) from error
+            raise usage(_as_option(error)) from error
         raise
     options = Options(dry_run=dry_run, full=full, fresh=fresh, mailboxes=None if mailbox is None else (mailbox,))
     place = hashlib.sha256(os.fsencode(os.path.realpath(account.maildir))).hexdigest()[:16]
-    return run_jobs([Job(account, options, remember_as=f"backup-{place}")], invocation.console, 1)
+    job = Job(account, options, remember_as=f"backup-{place}", from_url=is_url(source))
+    return run_jobs([job], invocation.console, 1)
 
 
 def _configured(invocation: Invocation, name: str, directory: str, settings: dict[str, str | None]) -> Account:
     config = invocation.load()
+    try:
+        found = config.account(name, hint="or name a URL: imaps://USER@HOST")
+    except ConfigError as error:
+        raise usage(error) from error
     given = [f"--{key.replace('_', '-')}" for key, value in settings.items() if value is not None]
     if given:
         raise ConfigError(f"{given[0]} is for a URL: account {name} has its settings in the configuration")
-    if name not in config.accounts:
-        known = ", ".join(config.accounts)
-        raise ConfigError(f"there is no account {name!r}; there are: {known}", hint="or name a URL: imaps://USER@HOST")
-    account = as_backup(config.accounts[name], directory)
+    account = as_backup(found, directory)
     _refuse_place(config.accounts.values(), account, directory)
     return account
 
@@ -95,9 +98,7 @@ def _refuse_place(accounts: Iterable[Account], account: Account, directory: str)
             raise ConfigError(f"{directory} is {where} the maildir of account {other.name}", hint="choose another directory")
 
 
-def _as_option(error: ConfigError, settings: Mapping[str, str | None]) -> ConfigError:
-    """The error with the command line's name for what the configuration has under a key."""
-    if error.key is None:
-        return error
-    name = error.key.rpartition(".")[2]
-    return ConfigError(error.detail, key=f"--{name.replace('_', '-')}" if name in settings else name, hint=error.hint)
+def _as_option(error: ConfigError) -> ConfigError:
+    """The error with the command line's names for what the configuration has under keys."""
+    key = None if error.key is None else key_of_a_url(error.key)
+    return ConfigError(in_words_of_a_url(error.detail), key=key, hint=None if error.hint is None else in_words_of_a_url(error.hint))

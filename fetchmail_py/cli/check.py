@@ -23,7 +23,7 @@ def check(
     console = invocation.console
     config = invocation.load()
     try:
-        chosen = config.targets(accounts or ())
+        chosen = config.targets(accounts or (), whole=True)
     except ConfigError as error:
         raise usage(error) from error
     from fetchmail_py.sync.check import check_account  # noqa: PLC0415

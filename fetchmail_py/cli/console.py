@@ -7,8 +7,8 @@ import os
 import re
 import sys
 import threading
-from functools import partial
-from typing import IO, TYPE_CHECKING
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 from fetchmail_py.cli.explain import explain
 from fetchmail_py.errors import FetchmailError, StoreError
@@ -18,6 +18,8 @@ from fetchmail_py.report import Alert, Arrival, CheckLine, Event, Notice, Progre
 if TYPE_CHECKING:
     from fetchmail_py.cli.progress import Bars
 
+Words: TypeAlias = Callable[[FetchmailError], tuple[str, str | None]]
+"""What tells an error's message and remedy."""
 PROGRAM = "fetchmail-py"
 SHOWN = 10
 """Arrivals that are shown without -v."""
@@ -73,9 +75,9 @@ class Console:
         # In ASCII: valid in every locale, and nothing in it steers a terminal.
         self.out(json.dumps(document))
 
-    def error(self, error: FetchmailError, account: str | None = None, host: str | None = None) -> None:
-        """What went wrong, and what to do about it."""
-        message, hint = explain(error, host)
+    def error(self, error: FetchmailError, account: str | None = None, words: Words = explain) -> None:
+        """What went wrong, and what to do about it, as `words` has it."""
+        message, hint = words(error)
         self.problem(message, hint, account)
 
     def problem(self, message: str, hint: str | None = None, account: str | None = None) -> None:
@@ -137,11 +139,11 @@ class Console:
                 self._bars.close()
                 self._bars = None
 
-    def report(self, report: Report, *, dry_run: bool, silent: bool, host: str | None = None) -> None:
-        """How one account, at `host`, ended. `silent`: a failure that is not to be told yet (`report_after`)."""
+    def report(self, report: Report, *, dry_run: bool, silent: bool, words: Words = explain, backup: bool = False) -> None:
+        """How one account ended. `silent`: a failure that is not to be told yet (`report_after`)."""
         self.end_progress(report.account)
         if self.as_json:
-            self.json(report.to_json(partial(explain, host=host)))
+            self.json(report.to_json(words))
             return
         if dry_run:
             for action in report.plan:
@@ -154,13 +156,13 @@ class Console:
         if silent:
             return
         if report.error is not None:
-            self.error(report.error, report.account, host)
+            self.error(report.error, report.account, words)
         for stop in report.stops:
-            self.error(stop, report.account)
+            self.error(stop, report.account, words)
         if report.deferred and report.error is None:
             self.problem(
                 f"{count_of(report.deferred, 'message')} set aside; tried again with the next run",
-                f"{PROGRAM} status {report.account} lists them with the reason",
+                None if backup else f"{PROGRAM} status {report.account} lists them with the reason",
                 report.account,
             )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 
+from fetchmail_py.credentials import LOGIN_OR_SOURCE
 from fetchmail_py.errors import (
     AuthenticationFailed,
     CertificateError,
     ConfigError,
     ConnectionLost,
+    CredentialError,
     FetchmailError,
     Interrupted,
     Locked,
@@ -22,11 +24,27 @@ from fetchmail_py.errors import (
 )
 
 
-def explain(error: FetchmailError, host: str | None = None) -> tuple[str, str | None]:
+def explain(error: FetchmailError, host: str | None = None, *, from_url: bool = False) -> tuple[str, str | None]:
     """(what happened, what to do about it or None), each without the account's name and without a line end.
 
-    `host` is the account's: some providers have conditions of their own for a login.
+    `host` is the account's: some providers have conditions of their own for a login. `from_url`: the account is that of a URL
+    on the command line, and whoever reads this has written no configuration.
     """
+    message, remedy = _explain(error, host)
+    if not from_url:
+        return message, remedy
+    from fetchmail_py.cli.sources import in_words_of_a_url, key_of_a_url  # noqa: PLC0415
+
+    if isinstance(error, ConfigError) and error.key is not None:
+        message = f"{key_of_a_url(error.key)}: {error.detail}"
+    elif isinstance(error, CredentialError):
+        message = in_words_of_a_url(message)
+    if remedy == LOGIN_OR_SOURCE.format(account="backup"):
+        return message, "give --password-command, --password-file or --password-env; on a terminal it is asked for"
+    return message, None if remedy is None else in_words_of_a_url(remedy)
+
+
+def _explain(error: FetchmailError, host: str | None) -> tuple[str, str | None]:
     if host is not None and isinstance(error, AuthenticationFailed) and error.status and error.hint is None:
         from fetchmail_py.providers import note_of  # noqa: PLC0415
 

@@ -15,9 +15,10 @@ from fetchmail_py.errors import ConfigError, CredentialError
 
 def _account(invocation: Invocation, name: str) -> Account:
     config = invocation.load()
-    if name not in config.accounts:
-        raise usage(ConfigError(f"there is no account {name!r}; there are: {', '.join(config.accounts)}", file=config.file))
-    return config.accounts[name]
+    try:
+        return config.account(name)
+    except ConfigError as error:
+        raise usage(error) from error
 
 
 @app.command()
@@ -28,7 +29,8 @@ def login(context: typer.Context, account: Annotated[str, typer.Argument(metavar
     configured = [name for name in ("password", "password_command", "password_file", "password_env") if getattr(found, name)]
     if configured:
         raise ConfigError(
-            f"has {configured[0]}: a password in the keyring would not be looked for", key=f"accounts.{account}",
+            f"has {configured[0]}: a password in the keyring would not be looked for",
+            file=invocation.load().file, key=f"accounts.{account}",
             hint=f"take {configured[0]} out of the configuration first",
         )  # fmt: skip
     if sys.stdin is not None and sys.stdin.isatty():

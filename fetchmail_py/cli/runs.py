@@ -7,9 +7,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 from fetchmail_py.cli.console import Console
+from fetchmail_py.cli.explain import explain
 from fetchmail_py.config import Account
 from fetchmail_py.credentials import may_ask, secret_for
 from fetchmail_py.errors import CredentialError, ExitStatus, Scope
@@ -45,10 +47,12 @@ def signals(stop: StopFlag) -> Iterator[None]:
 class Job:
     """One account's run in this invocation."""
 
-    def __init__(self, account: Account, options: Options, remember_as: str | None = None) -> None:
+    def __init__(self, account: Account, options: Options, remember_as: str | None = None, *, from_url: bool = False) -> None:
         self.account = account
         self.options = options
         self.remember_as = remember_as
+        """Of a backup: the name under which its directory is remembered."""
+        self.words = partial(explain, host=account.host, from_url=from_url)
         self.report: Report | None = None
         self.defect: BaseException | None = None
         self.done = threading.Event()
@@ -118,7 +122,7 @@ def _tell(job: Job, console: Console) -> ExitStatus:
         return ExitStatus.DEFECT
     assert report is not None
     patient = _patient(report, job.account.report_after)
-    console.report(report, dry_run=job.options.dry_run, silent=patient, host=job.account.host)
+    console.report(report, dry_run=job.options.dry_run, silent=patient, words=job.words, backup=job.remember_as is not None)
     return ExitStatus.OK if patient else report.exit_status
 
 

@@ -25,7 +25,7 @@ def status(
     console = invocation.console
     config = invocation.load()
     try:
-        chosen = config.targets(accounts or ())
+        chosen = config.targets(accounts or (), whole=True)
     except ConfigError as error:
         raise usage(error) from error
     from fetchmail_py.sync.status import status_of  # noqa: PLC0415
@@ -63,6 +63,8 @@ def _show(console: Console, found: AccountStatus) -> None:
     console.out(f"{found.account}: {count_of(found.messages, 'message')}, {size_of(found.bytes)}, {synced}")
     if found.restored:
         console.out("  the state is not that of the last run (restored?): the next sync compares everything, and deletes nothing")
+        if found.namesake is not None:
+            console.out(f"  {safe(found.namesake)}")
     if found.last_error is not None:
         again = f" ({found.failures} runs in a row)" if found.failures > 1 else ""
         console.out(f"  last error{again}: {safe(found.last_error)}")

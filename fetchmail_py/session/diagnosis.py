@@ -67,7 +67,7 @@ def no_tls(endpoint: Endpoint, reason: str) -> TlsError:
     if reason in {"WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}:
         if endpoint.tls == "implicit":
             ports = ", ".join(f"{with_tls} for {name}" for name, (with_tls, _) in _PORTS.items())
-            hint = f'set tls = "starttls", or `port` to the one that has TLS from the start ({ports})'
+            hint = f'set tls = "starttls", or change `port` to the one that has TLS from the start ({ports})'
         else:
             hint = "somebody between here and the server may be changing what it says"
         return TlsError(f"{at} answers without TLS", hint=hint)

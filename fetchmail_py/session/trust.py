@@ -26,18 +26,33 @@ def context_for(endpoint: Endpoint) -> ssl.SSLContext:
         if endpoint.ca_file is not None:
             try:
                 context.load_verify_locations(cafile=endpoint.ca_file)
+            except ssl.SSLError as error:
+                raise ConfigError(
+                    f"{endpoint.ca_file} holds no certificates as PEM text",
+                    key="ca_file",
+                    hint="it must have -----BEGIN CERTIFICATE----- in it; from DER: openssl x509 -inform DER -in FILE -out NEW",
+                ) from error
             except OSError as error:
                 raise ConfigError(
-                    f"cannot read certificates from {endpoint.ca_file}: {error.strerror or error}", key="ca_file"
+                    f"cannot read certificates from {endpoint.ca_file}: {error.strerror or error}",
+                    key="ca_file",
+                    hint="correct ca_file, or leave it out where the system trusts the server's certificate",
                 ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if endpoint.client_cert is not None:
         try:
             context.load_cert_chain(endpoint.client_cert, endpoint.client_key, password=_no_password)
-        except OSError as error:
+        except ssl.SSLError as error:
+            key = endpoint.client_key or "what follows in it"
             raise ConfigError(
-                f"cannot use the client certificate {endpoint.client_cert}: {error.strerror or error}",
+                f"{endpoint.client_cert} and {key} are no certificate and its key as PEM text",
                 key="client_cert",
+                hint="client_cert must hold the certificate, and the key as well unless client_key names it",
+            ) from error
+        except OSError as error:
+            names = endpoint.client_cert if endpoint.client_key is None else f"{endpoint.client_cert} or {endpoint.client_key}"
+            raise ConfigError(
+                f"cannot read {names}: {error.strerror or error}", key="client_cert", hint="correct client_cert, or client_key"
             ) from error
     return context
 

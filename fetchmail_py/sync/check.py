@@ -13,6 +13,7 @@ from fetchmail_py.config import Account
 from fetchmail_py.errors import (
     CertificateError,
     ConfigError,
+    CredentialError,
     ExitStatus,
     FetchmailError,
     Locked,
@@ -70,6 +71,8 @@ class _Check:
         self.endpoint = endpoint_of(account)
         self.login = Login(account.user, account.auth, secret)
         self.status = ExitStatus.OK
+        self._blocked = False
+        """There can be no Maildir, and so no state either."""
         self._on_line = on_line
         self._words = words
 
@@ -133,6 +136,8 @@ class _Check:
             shown = error.fingerprint or self._shown()
             if shown is not None:
                 self._info("TLS", f'the certificate shown is "sha256:{shown.hex()}": if that is yours, set tls_fingerprint to it')
+        except CredentialError:
+            self._info("login", "not tried, for want of the password")
         except FetchmailError as error:
             self._bad("server", error)
 
@@ -224,12 +229,12 @@ class _Check:
 
     def _maildir(self) -> None:
         path = self.account.maildir
-        existing = path
-        while not os.path.isdir(existing):
-            if os.path.lexists(existing):
-                self._bad("Maildir", StoreError(f"{existing} is not a directory", path=existing, hint="choose another `maildir`"))
-                return
-            existing = os.path.dirname(existing)
+        try:
+            existing = place.nearest(path)
+        except StoreError as error:
+            self._blocked = True
+            self._bad("Maildir", error)
+            return
         if not _may(existing, os.R_OK | os.W_OK | os.X_OK):
             self._bad("Maildir", _forbidden(existing))
             return
@@ -269,6 +274,8 @@ class _Check:
     def _state(self) -> None:
         path = self.account.maildir
         file = f"{path}/{FILE_NAME}"
+        if self._blocked:
+            return  # told with the Maildir
         try:
             there = os.path.isdir(path) and place.has_state(path)
             stop = place.gone(path, memory.load(self.account.name)[0])
@@ -302,6 +309,8 @@ class _Check:
         self._good("state", f"{messages} in {boxes}, last sync {last}")
         if status.restored:
             self._info("state", "not that of the last run (restored?): the next sync compares everything, and deletes nothing")
+            if status.namesake is not None:
+                self._info("state", status.namesake)
         for stop in status.stops:
             self._bad("folder" if stop.mailbox else "Maildir", stop)
 

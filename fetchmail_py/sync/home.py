@@ -6,6 +6,7 @@ state that is not the one of the last run deletes nothing.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Self
 from uuid import uuid4
 
 from fetchmail_py.config import Account
+from fetchmail_py.errors import StoreError
 from fetchmail_py.model import FLAG_TO_LETTER, LETTER_TO_FLAG, NO_FLAGS, Flags, LineEnds, MessageKey, Stage, count_of
 from fetchmail_py.session.endpoint import Endpoint
 from fetchmail_py.store import memory
@@ -86,8 +88,7 @@ class Home:
             self._open.append(Lock.acquire(self.root, create=not self.dry_run))
         else:
             # A dry run of a first run: there is nothing here to look at, and nothing will be written.
-            while not os.path.isdir(existing):
-                existing = os.path.dirname(existing)
+            existing = place.nearest(self.root)
         self.barrier = Barrier(existing)
         self._open.append(self.barrier)
         path = f"{self.root}/{FILE_NAME}"
@@ -107,7 +108,9 @@ class Home:
         elif place.is_another_copy(self.state, remembered):
             self.trusted = False
             self.restored = True
-            self.note("the state is not that of the last run (restored?): nothing is deleted in this run")
+            other = place.namesake(self.root, remembered)
+            why = f"; {other}" if other else ""
+            self.note(f"the state is not that of the last run (restored?): nothing is deleted in this run{why}")
         if not self.trusted:
             self.state.put("distrust", "1")
         elif self.state.get("distrust") is not None:
@@ -117,7 +120,13 @@ class Home:
         self._settle()
 
     def _make_root(self) -> None:
-        changed = make_directories(self.root)
+        place.nearest(self.root)
+        try:
+            changed = make_directories(self.root)
+        except StoreError as error:
+            if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+                error.hint = "no directory can be made there: choose another `maildir`"
+            raise
         with Barrier(os.path.dirname(self.root) or "/") as above:
             above.directories(changed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from fetchmail_py.store.maildir import Maildir, split_name
 from fetchmail_py.store.memory import Remembered
 from fetchmail_py.store.state import FILE_NAME, MailboxRow, StateDb
 
+_NAMESAKE = (
+    "another configuration has an account of the same name: give one of the two another name, or another XDG_STATE_HOME"
+)
 LEVELS = "levels"
 """The fact that names folders which have no mailbox: the server has their names as levels only, and refuses to make one."""
 
@@ -34,11 +38,41 @@ def gone(root: str, remembered: Remembered | None) -> SafetyStop | None:
     else:
         return None
     seen = time.strftime("%Y-%m-%d %H:%M", time.localtime(remembered.last_seen))
-    where = "" if remembered.maildir == root else f", then in {remembered.maildir}"
+    known = count_of(remembered.messages, "message")
+    if remembered.maildir != root:
+        return SafetyStop(
+            f"{root} {what}, but this account had {known} when it was last seen on {seen}, then in {remembered.maildir}",
+            hint=f"if `maildir` was changed, move the mail from there, or download everything again with --fresh; else {_NAMESAKE}",
+        )
     return SafetyStop(
-        f"{root} {what}, but it had {count_of(remembered.messages, 'message')} when it was last seen on {seen}{where}",
+        f"{root} {what}, but it had {known} when it was last seen on {seen}",
         hint="mount the disk or restore the folder; or download everything again with --fresh",
     )
+
+
+def namesake(root: str, remembered: Remembered | None) -> str | None:
+    """What there is to say where that which is remembered is of another Maildir: the account's name is the key to it."""
+    if remembered is None or remembered.maildir == root:
+        return None
+    return f"what is remembered under this account's name is of {remembered.maildir}: unless the mail was moved, {_NAMESAKE}"
+
+
+def nearest(root: str) -> str:
+    """The directory, or the nearest above it that is there. Raises StoreError where there is something else in its way."""
+    existing = root
+    while not os.path.isdir(existing):
+        if os.path.islink(existing):
+            raise StoreError(
+                f"{existing} is a link to no directory", path=existing, errno=errno.ENOTDIR,
+                hint="mount the disk that it leads to, or correct the link or `maildir`",
+            )  # fmt: skip
+        if os.path.lexists(existing):
+            raise StoreError(
+                f"{existing} is not a directory", path=existing, errno=errno.ENOTDIR,
+                hint="move it out of the way, or choose another `maildir`",
+            )  # fmt: skip
+        existing = os.path.dirname(existing)
+    return existing
 
 
 def has_state(root: str) -> bool:

@@ -21,6 +21,8 @@ def status_of(account: Account) -> AccountStatus:
     remembered, _ = memory.load(account.name)
     stop = place.gone(account.maildir, remembered)
     if not place.has_state(account.maildir):
+        if stop is None:
+            place.nearest(account.maildir)
         return AccountStatus(account.name, [], 0, 0, None, None, [], 0, [] if stop is None else [stop], restored=False)
     with closing(StateDb.open_to_read(path)) as state, closing(Barrier(account.maildir)) as barrier:
         last_sync = _time(state.get("last_sync"))
@@ -49,6 +51,7 @@ def status_of(account: Account) -> AccountStatus:
                         stops.append(lost.stop)
                     wrong = wrong if lost is None else lost.text
                 mailboxes.append(MailboxStatus(name, messages, octets, synced, wrong, count))
+        restored = remembered is not None and place.is_another_copy(state, remembered)
         for name, (said, *_) in json.loads(state.get(place.LEVELS) or "{}").items():
             level = f"it holds no messages at the server ({said}): what is in its folder stays here"
             mailboxes.append(MailboxStatus(printable(MailboxName(name)), 0, 0, None, level, 0))
@@ -62,7 +65,8 @@ def status_of(account: Account) -> AccountStatus:
             deferred=[Deferred(names.get(row.mailbox, "?"), row.ident, row.reason) for row in deferred],
             failures=state.number("failures"),
             stops=stops,
-            restored=remembered is not None and place.is_another_copy(state, remembered),
+            restored=restored,
+            namesake=place.namesake(account.maildir, remembered) if restored else None,
         )
 
 

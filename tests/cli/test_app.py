@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,9 @@ import pytest
 
 from fetchmail_py.cli.app import globals_first
 from fetchmail_py.cli.console import safe, size_of
+from fetchmail_py.cli.explain import explain
+from fetchmail_py.credentials import LOGIN_OR_SOURCE
+from fetchmail_py.errors import CredentialError
 from tests.servers.imap import ImapServer
 from tests.servers.mailbox import Store
 from tests.servers.mails import mails
@@ -114,19 +118,88 @@ def test_report_after(home: Path) -> None:
         (["backup", "imaps://x:secret@y", "HOME/d"], 2, "can be read by everybody"),
         (["backup", "imaps://x@y", "HOME/work/below"], 2, "inside the maildir of account work"),
         (["backup", "imaps://x@y", "HOME/d", "--tls-fingerprint", "x"], 2, "--tls-fingerprint: must be"),
-        (["backup", "imaps://x%00@y", "HOME/d"], 2, "user: holds a control character"),
+        (["backup", "imaps://x%00@y", "HOME/d"], 2, "the user in the URL: holds a control character"),
         (["backup", "work", "HOME/work"], 2, "the maildir of account work"),
         (["--config", "/nonexistent/config.toml", "sync"], 78, "no configuration"),
         (["sync", "work/Nope"], 2, "no mailbox"),
         (["status", "nobody"], 2, "no account or group 'nobody'"),
-        (["login", "work"], 78, "password_env"),
+        (["login", "work"], 78, "c.toml: accounts.work: has password_env"),
+        (["--config", "", "sync"], 78, "--config names no file"),
+        (["sync", "--config", "/nonexistent/config.toml"], 78, "no configuration"),
+        (["status", "work/INBOX"], 2, "whole accounts"),
+        (["check", "work/INBOX"], 2, "whole accounts"),
+        (["backup", "work", "HOME/d", "--auth", "plain"], 2, " --auth is for a URL"),
+        (["backup", "imaps://x@y", ""], 2, "DIR: must not be empty"),
+        (["backup", "work", ""], 2, "DIR: must be a directory"),
+        (["backup", "imaps://x@y:0", "HOME/d"], 2, "the port in the URL: must be"),
+        (["backup", "imaps://x@y z", "HOME/d"], 2, "the host in the URL: 'y z'"),
+        (["backup", "imaps://x@y", "HOME/d", "--auth", "external"], 2, "--auth: "),
+        (["backup", "imaps://x@y", "HOME/d", "--password-env", "P", "--password-file", "x"], 2, "-file and --password-env are"),
+        (["backup", "imaps://x@localhost:1", "HOME/d"], 69, "check the URL's host, the URL's port and the network"),
+        (["backup", "imap://x@localhost:IMAP", "HOME/d"], 76, "write imaps://"),
+        (["backup", "imaps://x@localhost:IMAP", "HOME/d", "--ca-file", "HOME/no.pem"], 78, "--ca-file: cannot read certificates"),
+        (["backup", "imaps://x@localhost:IMAP", "HOME/d", "--ca-file", "HOME/c.toml"], 78, "holds no certificates as PEM text"),
     ],
 )
 def test_wrong_usage_and_configuration(home: Path, words: list[str], status: int, says: str) -> None:
-    done = run(home, *[word.replace("HOME", str(home)) for word in words])
+    port = re.findall(r"port = (\d+)", (home / "c.toml").read_text())[0]
+    done = run(home, *[word.replace("HOME", str(home)).replace("IMAP", port) for word in words])
     assert done.returncode == status, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["adopt", "backup", "sync", "status", "check", "login", "logout"])
+def test_a_name_that_is_no_account_is_told_with_the_file_and_the_names_there_are(home: Path, command: str) -> None:
+    done = run(home, command, "wrok", *(["d"] if command == "backup" else []))
+    assert done.returncode == 2
+    assert f"{home}/c.toml: there is no account" in done.stderr
+    assert "there are: work, isp, down, patient" in done.stderr
+    assert 'did you mean "work"?' in done.stderr
+
+
+def test_a_password_that_is_nowhere_is_told_in_the_words_of_a_url(home: Path) -> None:
+    port = re.findall(r"port = (\d+)", (home / "c.toml").read_text())[0]
+    (home / "c.toml").write_text(f'[accounts.work]\nhost="localhost"\ntls="none"\nport={port}\nuser="ann"\nmaildir="{home}/work"\n')
+    for words, says in ((["sync"], "set password_command,"), (["backup", "work", str(home / "d")], "set password_command,")):
+        done = run(home, *words)
+        assert done.returncode == 78
+        assert says in done.stderr
+    message, remedy = explain(CredentialError("no password", hint=LOGIN_OR_SOURCE.format(account="backup")), from_url=True)
+    assert message == "no password"
+    assert str(remedy).startswith("give --password-command,")
+
+
+def test_a_maildir_that_cannot_be(home: Path) -> None:
+    (home / "file").write_text("x")
+    (home / "link").symlink_to(home / "nowhere")
+    text = (home / "c.toml").read_text()
+    no_directory = "file is not a directory"
+    for place, says in (("file", no_directory), ("file/below", no_directory), ("link", "link is a link to no directory")):
+        (home / "c.toml").write_text(text.replace(f'"{home}/work"', f'"{home}/{place}"'))
+        for words in (["sync"], ["sync", "-n"], ["status"], ["check"]):
+            done = run(home, *words, "work")
+            assert done.returncode == 74, done.stderr
+            assert says in done.stdout + done.stderr
+            assert "`maildir`" in done.stdout + done.stderr
+            assert (done.stdout + done.stderr).count(says) == 1
+
+
+def test_two_configurations_with_an_account_of_the_same_name(home: Path) -> None:
+    run(home, "sync", "work")
+    text = (home / "c.toml").read_text()
+    (home / "c.toml").write_text(text.replace(f'"{home}/work"', f'"{home}/other"'))
+    done = run(home, "sync", "work")
+    assert done.returncode == 3
+    assert f"then in {home}/work" in done.stderr
+    assert "another configuration has an account of the same name: give one of the two another name" in done.stderr
+    assert run(home, "sync", "work", "--fresh").returncode == 0
+    (home / "c.toml").write_text(text)
+    for words in (["status"], ["check"], ["-v", "sync"]):
+        done = run(home, *words, "work")
+        assert f"is of {home}/other" in done.stdout + done.stderr
+        assert "give one of the two another name" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -183,6 +256,8 @@ def test_a_run_imports_only_what_it_needs(home: Path) -> None:
 def test_options_may_stand_behind_the_command() -> None:
     assert globals_first(["sync", "a", "-v", "--json"]) == ["-v", "--json", "sync", "a"]
     assert globals_first(["backup", "--", "-v", "d"]) == ["backup", "--", "-v", "d"]
+    assert globals_first(["sync", "--config", "-v", "a"]) == ["--config", "-v", "sync", "a"]
+    assert globals_first(["sync", "--config=f", "--config"]) == ["--config=f", "sync", "--config"]
 
 
 def test_nothing_steers_the_terminal() -> None:
