@@ -24,13 +24,17 @@ from fetchmail_py.errors import (
 )
 
 
-def explain(error: FetchmailError, host: str | None = None, *, from_url: bool = False) -> tuple[str, str | None]:
+def explain(
+    error: FetchmailError, host: str | None = None, *, from_url: bool = False, backup: bool = False
+) -> tuple[str, str | None]:
     """(what happened, what to do about it or None), each without the account's name and without a line end.
 
     `host` is the account's: some providers have conditions of their own for a login. `from_url`: the account is that of a URL
-    on the command line, and whoever reads this has written no configuration.
+    on the command line, and whoever reads this has written no configuration. `backup`: its Maildir is what the command line has.
     """
     message, remedy = _explain(error, host)
+    if backup and remedy is not None:
+        remedy = remedy.replace("`maildir`", "DIR")
     if not from_url:
         return message, remedy
     from fetchmail_py.cli.sources import in_words_of_a_url, key_of_a_url  # noqa: PLC0415
@@ -97,6 +101,8 @@ def _remedy(error: FetchmailError) -> str | None:
             return "nothing was deleted; if it comes again, please report it with this line"
         case StoreError(errno=errno.ENOSPC | errno.EDQUOT):
             return "make room; what had come in before is stored, nothing was deleted at the server"
+        case StoreError(kind="state"):
+            return "the next run that is no dry run moves it aside, and rebuilds it from the Maildir and the server"
         case StoreError(errno=errno.EROFS | errno.EACCES | errno.EPERM):
             return "check the permissions, and whether the disk is mounted read-only"
         case _:

@@ -52,7 +52,7 @@ class Job:
         self.options = options
         self.remember_as = remember_as
         """Of a backup: the name under which its directory is remembered."""
-        self.words = partial(explain, host=account.host, from_url=from_url)
+        self.words = partial(explain, host=account.host, from_url=from_url, backup=remember_as is not None)
         self.report: Report | None = None
         self.defect: BaseException | None = None
         self.done = threading.Event()

@@ -103,7 +103,7 @@ def in_words_of_a_url(text: str) -> str:
     text = re.sub(r'(?:set |use )?tls = "implicit"', "write imaps:// (or pop3s://)", text)
     text = re.sub(r'(?:set |use )?tls = "starttls"', "write imap:// (or pop3://)", text)
     text = re.sub(r'protocol = "(\w+)"', r"\1:// in the URL", text)
-    text = text.replace("`check` shows", "openssl s_client shows").replace("`maildir`", "DIR")
+    text = text.replace("`check` shows", "openssl s_client shows")
 
     def option(found: re.Match[str]) -> str:
         return f"--{found[1].replace('_', '-')}" + (f" {found[2]}" if found[2] else "")

@@ -51,7 +51,9 @@ def load(name: str) -> tuple[Remembered | None, bool]:
     except FileNotFoundError:
         return None, False
     except OSError as error:
-        raise StoreError.from_os_error(error, "reading what is remembered of the Maildir") from error
+        unreadable = StoreError.from_os_error(error, "reading what is remembered of the Maildir", _path(name))
+        unreadable.hint = "put that right, or set XDG_STATE_HOME to a directory that you may write to"
+        raise unreadable from error
     try:
         found = json.loads(data)
         remembered = Remembered(

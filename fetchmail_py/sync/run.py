@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from fetchmail_py.config import Account
-from fetchmail_py.errors import ConnectionLost, FetchmailError, Interrupted
+from fetchmail_py.errors import ConnectionLost, FetchmailError, Interrupted, UsageError
 from fetchmail_py.model import EMPTY_FILE
 from fetchmail_py.report import Event, Notice, Report
 from fetchmail_py.session.early import EarlyConnection
@@ -133,7 +133,8 @@ def _record(home: Home, report: Report) -> None:
         state.put("last_error", None)
     else:
         report.failures = state.number("failures") + 1 if failure.retryable else 1
-        state.put("last_error", failure.detail)
+        if not isinstance(failure, UsageError):  # a slip of the pen on the command line is no state of the account
+            state.put("last_error", failure.detail)
     state.put("failures", str(report.failures))
     report.deferred = sum(not row.ident.startswith(EMPTY_FILE) for row in state.deferred())
     home.finish(clean=failure is None)

@@ -186,6 +186,33 @@ def test_a_maildir_that_cannot_be(home: Path) -> None:
             assert (done.stdout + done.stderr).count(says) == 1
 
 
+def test_what_is_in_the_way_of_a_backup_is_its_directory(home: Path) -> None:
+    done = run(home, "backup", "work", str(home / "c.toml"))
+    assert done.returncode == 74
+    assert done.stderr.endswith("c.toml is not a directory\n  move it out of the way, or choose another DIR\n")
+
+
+def test_a_damaged_state_and_an_unreadable_memory_are_told_with_what_comes_of_it(home: Path) -> None:
+    run(home, "sync", "work")
+    (home / "work/.fetchmail-py.sqlite3").write_bytes(b"garbage" * 999)
+    for words in (["status"], ["check"], ["sync", "-n"]):
+        done = run(home, *words, "work")
+        assert done.returncode == 74
+        assert "rebuilds it from the Maildir and the server" in done.stdout + done.stderr
+    assert run(home, "sync", "work").returncode == 0
+    (home / "state/fetchmail-py/work.json").unlink()
+    (home / "state/fetchmail-py/work.json").mkdir()
+    done = run(home, "sync", "work")
+    assert done.returncode == 74
+    assert "XDG_STATE_HOME" in done.stderr
+
+
+def test_a_mailbox_that_is_not_there_is_no_error_of_the_account(home: Path) -> None:
+    run(home, "sync", "work")
+    assert run(home, "sync", "work/Nope").returncode == 2
+    assert "Nope" not in run(home, "status", "work").stdout
+
+
 def test_two_configurations_with_an_account_of_the_same_name(home: Path) -> None:
     run(home, "sync", "work")
     text = (home / "c.toml").read_text()
