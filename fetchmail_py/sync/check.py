@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
 import socket
 import time
 from collections.abc import Callable
@@ -235,8 +234,8 @@ class _Check:
             self._blocked = True
             self._bad("Maildir", error)
             return
-        if not _may(existing, os.R_OK | os.W_OK | os.X_OK):
-            self._bad("Maildir", _forbidden(existing))
+        if not place.may(existing, os.R_OK | os.W_OK | os.X_OK):
+            self._bad("Maildir", place.forbidden(existing))
             return
         try:
             stop = place.gone(path, memory.load(self.account.name)[0])
@@ -262,14 +261,9 @@ class _Check:
         """Another user's Maildir that may be written to: what a run makes there is private to whoever runs it."""
         owner = os.stat(path).st_uid
         if owner != os.geteuid():
-            self._on_line(
-                CheckLine(
-                    "Maildir",
-                    None,
-                    f"{path} belongs to {_user(owner)}, who could not read what a run by {_user(os.geteuid())} makes there",
-                    f"run it as {_user(owner)}",
-                )
-            )
+            theirs, ours = place.user_name(owner), place.user_name(os.geteuid())
+            text = f"{path} belongs to {theirs}, who could not read what a run by {ours} makes there"
+            self._on_line(CheckLine("Maildir", None, text, f"run it as {theirs}"))
 
     def _state(self) -> None:
         path = self.account.maildir
@@ -289,8 +283,8 @@ class _Check:
             matched = "none, but there is mail: the next sync matches it with the server, and deletes nothing"
             self._info("state", matched if mail else "none yet: the first sync makes it")
             return
-        if not _may(file, os.R_OK | os.W_OK):
-            self._bad("state", _forbidden(file))
+        if not place.may(file, os.R_OK | os.W_OK):
+            self._bad("state", place.forbidden(file))
             return
         try:
             Lock.acquire(path, create=False).close()
@@ -313,29 +307,6 @@ class _Check:
                 self._info("state", status.namesake)
         for stop in status.stops:
             self._bad("folder" if stop.mailbox else "Maildir", stop)
-
-
-def _may(path: str, what: int) -> bool:
-    """`os.access` for the user whose rights count."""
-    return os.access(path, what, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _forbidden(path: str) -> StoreError:
-    """A place that belongs to somebody else, or whose permissions are wrong."""
-    owner = os.stat(path).st_uid
-    if owner == os.geteuid():
-        return StoreError(f"{path} cannot be read and written", path=path, hint=f"chmod u+rwX {path}")
-    who = f"{_user(os.geteuid())}, who runs this, can not read and write it"
-    return StoreError(
-        f"{path} belongs to {_user(owner)}, and {who}", path=path, hint=f"run it as {_user(owner)}, or choose another `maildir`"
-    )
-
-
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"user {number}"
 
 
 def _room(octets: float) -> str:

@@ -85,7 +85,10 @@ class Home:
                 self._make_root()
         existing = self.root
         if os.path.isdir(self.root):
-            self._open.append(Lock.acquire(self.root, create=not self.dry_run))
+            try:
+                self._open.append(Lock.acquire(self.root, create=not self.dry_run))
+            except StoreError as error:
+                raise place.with_rights(self.root, error) from error
         else:
             # A dry run of a first run: there is nothing here to look at, and nothing will be written.
             existing = place.nearest(self.root)
@@ -126,7 +129,7 @@ class Home:
         except StoreError as error:
             if error.errno in {errno.ENOENT, errno.ENOTDIR}:
                 error.hint = "no directory can be made there: choose another `maildir`"
-            raise
+            raise place.with_rights(self.root, error) from error
         with Barrier(os.path.dirname(self.root) or "/") as above:
             above.directories(changed)
 

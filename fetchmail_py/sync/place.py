@@ -75,6 +75,41 @@ def nearest(root: str) -> str:
     return existing
 
 
+def may(path: str, what: int) -> bool:
+    """`os.access` for the user whose rights count."""
+    return os.access(path, what, effective_ids=os.access in os.supports_effective_ids)
+
+
+def forbidden(path: str) -> StoreError:
+    """A place that belongs to somebody else, or whose permissions are wrong."""
+    owner = os.stat(path).st_uid
+    if owner == os.geteuid():
+        return StoreError(f"{path} cannot be read and written", path=path, hint=f"chmod u+rwX {path}")
+    theirs, who = user_name(owner), f"{user_name(os.geteuid())}, who runs this, can not read and write it"
+    return StoreError(
+        f"{path} belongs to {theirs}, and {who}", path=path, hint=f"run it as {theirs}, or choose another `maildir`"
+    )
+
+
+def user_name(number: int) -> str:
+    """Who has that number."""
+    import pwd  # noqa: PLC0415 - only an error needs it
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def with_rights(root: str, error: StoreError) -> StoreError:
+    """The error, or a better one where whoever runs this may not use the place."""
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        there = nearest(root)
+        if not may(there, os.R_OK | os.W_OK | os.X_OK):
+            return forbidden(there)
+    return error
+
+
 def has_state(root: str) -> bool:
     """Whether there is a state; one that may not be looked at is no missing one. Raises StoreError."""
     path = f"{root}/{FILE_NAME}"

@@ -223,3 +223,25 @@ def test_a_place_that_may_not_be_read(open_path: Path, what: str, whose: str) ->
                     status_of(found.account)
         finally:
             found.maildir.chmod(0o700)
+
+
+@pytest.mark.parametrize("below", ["", "/below/it"])
+@pytest.mark.parametrize("whose", ["root's", "ours"])
+def test_a_run_says_of_a_place_that_it_may_not_write_to_what_check_says(open_path: Path, whose: str, below: str) -> None:
+    if whose == "root's" and os.geteuid() != 0:
+        pytest.skip("only root can give a file to somebody else")
+    store = Store()
+    with world(open_path, store, Pop3Server(store), keep=None) as found:
+        (open_path / "state").mkdir()
+        (open_path / "state").chmod(0o777)
+        found.maildir.mkdir()
+        found.maildir.chmod(0o555)
+        place = found.maildir
+        found.settings(maildir=f"{place}{below}")
+        with nobody(*([place] if whose == "ours" else [])):
+            report = found.run()
+            _, lines = checked(found)
+        assert report.exit_status is ExitStatus.DISK
+        assert isinstance(report.error, StoreError)
+        assert (report.error.detail, report.error.hint) == (lines["Maildir"].text, lines["Maildir"].remedy)
+        assert (f"{place} belongs to root" in report.error.detail) == (whose == "root's")
