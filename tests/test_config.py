@@ -327,7 +327,9 @@ class TestUrl:
             ('set auth = "auto", or to what', "set --auth auto, or to what"),
             ("ca_file, or tls_fingerprint (`check` shows it)", "--ca-file, or --tls-fingerprint (openssl s_client shows it)"),
             ('or protocol = "pop3"', "or pop3:// in the URL"),
-            ("--auth is for a URL", "--auth is for a URL"),
+            ("name one of them in `auth`", "name one of them in --auth"),
+            ("no password for ann at auth.example.org", "no password for ann at auth.example.org"),
+            ("--ca-file is for a URL", "--ca-file is for a URL"),
         ],
     )
     def test_whoever_wrote_a_url_reads_of_its_parts(self, text: str, words: str) -> None:

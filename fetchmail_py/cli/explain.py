@@ -41,7 +41,7 @@ def explain(
 
     if isinstance(error, ConfigError) and error.key is not None:
         message = f"{key_of_a_url(error.key)}: {error.detail}"
-    elif isinstance(error, CredentialError):
+    elif isinstance(error, CredentialError | CertificateError):
         message = in_words_of_a_url(message)
     if remedy == LOGIN_OR_SOURCE.format(account="backup"):
         return message, "give --password-command, --password-file or --password-env; on a terminal it is asked for"

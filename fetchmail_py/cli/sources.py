@@ -89,8 +89,11 @@ def _from_here(path: str) -> str:
     return os.path.abspath(whole) if whole and not whole.startswith("~") else whole
 
 
+# What might be a word, or a part of a host's name, counts as a key only where it is marked as one.
 _OPTION = re.compile(
-    r"(?<!-)`?\b(ca_file|tls_fingerprint|password_command|password_file|password_env|auth|timeout)\b`?(?: = \"([\w-]+)\")?"
+    r"(?<!-)(?:`?\b(ca_file|tls_fingerprint|password_command|password_file|password_env)\b`?|"
+    r'`(auth|timeout)`|\b(auth|timeout)(?= = "))'
+    r'(?: = "([\w-]+)")?'
 )
 _PARTS = {"`host`": "the URL's host", "`port`": "the URL's port", "`user`": "the URL's user", "`tls`": "the URL's scheme"}
 _KEYS = {"host": "the host in the URL", "port": "the port in the URL", "user": "the user in the URL", "maildir": "DIR"}
@@ -106,7 +109,8 @@ def in_words_of_a_url(text: str) -> str:
     text = text.replace("`check` shows", "openssl s_client shows")
 
     def option(found: re.Match[str]) -> str:
-        return f"--{found[1].replace('_', '-')}" + (f" {found[2]}" if found[2] else "")
+        key = found[1] or found[2] or found[3]
+        return f"--{key.replace('_', '-')}" + (f" {found[4]}" if found[4] else "")
 
     return _OPTION.sub(option, text)
 
@@ -114,4 +118,4 @@ def in_words_of_a_url(text: str) -> str:
 def key_of_a_url(key: str) -> str:
     """A key of the configuration, which may be dotted, as what it is on the command line."""
     name = key.rpartition(".")[2]
-    return _KEYS.get(name) or in_words_of_a_url(name)
+    return _KEYS.get(name) or in_words_of_a_url(f"`{name}`").strip("`")

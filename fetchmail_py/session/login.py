@@ -84,7 +84,7 @@ def choose(
     if login.auth == "auto":
         raise NotOffered(
             f"no common way to log in; the server offers {offers}",
-            hint="name one of them in auth" if available else None,
+            hint="name one of them in `auth`" if available else None,
         )
     raise NotOffered(
         f"the server does not offer {_word(candidates[0])}; it offers {offers}",

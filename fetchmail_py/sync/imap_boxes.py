@@ -29,6 +29,8 @@ PULL_ONLY = (
 )
 ODD_SHOWN = 5
 """Names that are shown of what is no message."""
+NAMES_SHOWN = 20
+"""Mailboxes that are shown where one of them may have been meant."""
 CANDIDATES = 10
 """Mailboxes of one UIDVALIDITY that are asked whether they are one that was renamed."""
 PROOFS = 3
@@ -249,7 +251,7 @@ def choose(home: Home, listed: Sequence[RemoteMailbox], only: Sequence[str] | No
         raise ConfigError(
             f"none of the server's {count_of(len(selectable), 'mailbox')} is one of `mailboxes`: {', '.join(account.mailboxes)}",
             key="mailboxes",
-            hint=f"there are: {', '.join(printable(box.name) for box in selectable[:10])}",
+            hint=f"there are: {_shown(selectable)}",
         )
     rows = home.state.mailboxes()
     taken = {row.path for row in rows.values()}
@@ -284,13 +286,17 @@ def place(home: Home, remote: RemoteMailbox, taken: set[str]) -> str:
     return path
 
 
+def _shown(boxes: Sequence[RemoteMailbox]) -> str:
+    """Names of mailboxes, as many as anybody reads."""
+    names = ", ".join(printable(box.name) for box in boxes[:NAMES_SHOWN])
+    return f"{names} and {len(boxes) - NAMES_SHOWN:,} more" if len(boxes) > NAMES_SHOWN else names
+
+
 def _only(wanted: list[RemoteMailbox], selectable: Sequence[RemoteMailbox], only: Sequence[str]) -> list[RemoteMailbox]:
     names = {"INBOX" if name.upper() == "INBOX" else name for name in only}
     for name in sorted(names):
         if not any(box.name == name for box in selectable):
-            raise UsageError(
-                f"the server has no mailbox {name!r}", hint="names are as the server has them; `status` lists those known"
-            )
+            raise UsageError(f"the server has no mailbox {name!r}", hint=f"there are: {_shown(selectable)}")
         if not any(box.name == name for box in wanted):
             raise ConfigError(f"the mailbox {name!r} is excluded by the account's `mailboxes`", key="mailboxes")
     return [box for box in wanted if box.name in names]

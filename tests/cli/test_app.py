@@ -18,7 +18,7 @@ from fetchmail_py.cli.app import globals_first
 from fetchmail_py.cli.console import safe, size_of
 from fetchmail_py.cli.explain import explain
 from fetchmail_py.credentials import LOGIN_OR_SOURCE
-from fetchmail_py.errors import CredentialError
+from fetchmail_py.errors import CertificateError, CredentialError
 from tests.servers.imap import ImapServer
 from tests.servers.mailbox import Store
 from tests.servers.mails import mails
@@ -121,7 +121,7 @@ def test_report_after(home: Path) -> None:
         (["backup", "imaps://x%00@y", "HOME/d"], 2, "the user in the URL: holds a control character"),
         (["backup", "work", "HOME/work"], 2, "the maildir of account work"),
         (["--config", "/nonexistent/config.toml", "sync"], 78, "no configuration"),
-        (["sync", "work/Nope"], 2, "no mailbox"),
+        (["sync", "work/Nope"], 2, "the server has no mailbox 'Nope'\n  there are: INBOX"),
         (["status", "nobody"], 2, "no account or group 'nobody'"),
         (["login", "work"], 78, "c.toml: accounts.work: has password_env"),
         (["--config", "", "sync"], 78, "--config names no file"),
@@ -132,6 +132,7 @@ def test_report_after(home: Path) -> None:
         (["backup", "imaps://x@y", ""], 2, "DIR: must not be empty"),
         (["backup", "work", ""], 2, "DIR: must be a directory"),
         (["backup", "imaps://x@y:0", "HOME/d"], 2, "the port in the URL: must be"),
+        (["backup", "imaps://x@y/a%0Ab", "HOME/d"], 2, "fetchmail-py: the mailbox in the URL: holds a control"),
         (["backup", "imaps://x@y z", "HOME/d"], 2, "the host in the URL: 'y z'"),
         (["backup", "imaps://x@y", "HOME/d", "--auth", "external"], 2, "--auth: "),
         (["backup", "imaps://x@y", "HOME/d", "--password-env", "P", "--password-file", "x"], 2, "-file and --password-env are"),
@@ -169,6 +170,8 @@ def test_a_password_that_is_nowhere_is_told_in_the_words_of_a_url(home: Path) ->
     message, remedy = explain(CredentialError("no password", hint=LOGIN_OR_SOURCE.format(account="backup")), from_url=True)
     assert message == "no password"
     assert str(remedy).startswith("give --password-command,")
+    message, _ = explain(CertificateError("the certificate is not the one that tls_fingerprint names"), from_url=True)
+    assert message.endswith("that --tls-fingerprint names")
 
 
 def test_a_maildir_that_cannot_be(home: Path) -> None:
