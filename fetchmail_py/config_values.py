@@ -57,12 +57,9 @@ def _path(value: object, place: Place) -> str:
     text = os.path.expanduser(_text(value, place))
     if text.startswith("~"):
         raise place.error("the home directory it names is not known", "write the whole path, from / on")
-    if not os.path.isabs(text):
-        # A cron job starts elsewhere than a shell: the mail would be in another place each time.
-        raise place.error(
-            f"{text} depends on where the program is started", f'write the whole path, from / on, or from home on: "~/{text}"'
-        )
-    return os.path.abspath(text)
+    # Not from where the program is started: a cron job starts elsewhere than a shell, and the mail must be in one place.
+    base = os.path.dirname(os.path.abspath(place.file)) if place.file is not None else ""
+    return os.path.abspath(os.path.join(base, text))
 
 
 def _maildir(value: object, place: Place) -> str:

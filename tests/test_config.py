@@ -100,10 +100,8 @@ def test_keep(keep: str, seconds: float | None) -> None:
         ({"password_command": []}, "accounts.a.password_command", "not be empty"),
         ({"password": 1234}, "accounts.a.password", "text in quotes"),
         ({"password_env": "$MAIL"}, "accounts.a.password_env", "MAIL_PASSWORD"),
-        ({"maildir": "Mail/work"}, "accounts.a.maildir", '"~/Mail/work"'),
         ({"maildir": "/"}, "accounts.a.maildir", "of this account's own"),
         ({"maildir": "~nobody-here/Mail"}, "accounts.a.maildir", "whole path"),
-        ({"ca_file": "ca.pem"}, "accounts.a.ca_file", '"~/ca.pem"'),
         ({"b": {"host": "h"}}, "accounts.a.b", '[accounts."a.b"]'),
     ],
 )
@@ -240,6 +238,18 @@ class TestFile:
         assert caught.value.file == str(file)
         assert caught.value.detail.startswith(where)
         assert caught.value.hint is not None
+
+    def test_a_relative_path_begins_at_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        file = tmp_path / "c.toml"
+        file.write_text('[accounts.a]\nhost = "h"\nuser = "u"\nmaildir = "mail/a"\nca_file = "../ca.pem"\n')
+        monkeypatch.chdir(elsewhere)
+
+        account = load("../c.toml", {}).accounts["a"]
+
+        assert account.maildir == str(tmp_path / "mail/a")
+        assert account.ca_file == str(tmp_path.parent / "ca.pem")
 
     def test_a_byte_order_mark_is_no_mistake(self, tmp_path: Path) -> None:
         file = tmp_path / "c.toml"
