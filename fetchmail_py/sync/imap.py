@@ -6,7 +6,6 @@ Looking comes first, for all mailboxes, in a few pipelined exchanges; then one p
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
@@ -36,7 +35,7 @@ from fetchmail_py.session.imap_fetch import Identified, identify
 from fetchmail_py.store.maildir import Signature
 from fetchmail_py.store.state import KnownMessage, MailboxRow
 from fetchmail_py.sync import gone_mailboxes, rebuild
-from fetchmail_py.sync.imap_boxes import PULL_ONLY, Box, Renamed, check_same_account, choose, place, renamed_there
+from fetchmail_py.sync.imap_boxes import PULL_ONLY, Box, Renamed, can_rename, check_same_account, choose, place, renamed_there
 from fetchmail_py.sync.imap_deletions import SET_ASIDE
 from fetchmail_py.sync.imap_execute import Execution
 from fetchmail_py.sync.imap_work import ImapAccount
@@ -532,7 +531,7 @@ class ImapRun(ImapAccount):
                 box.delta.new.remove(uid)
                 recognised.append(Recognise(box.name, pair.uid, uid, flags))
                 continue
-            if os.stat(box.maildir.path).st_dev != os.stat(to.maildir.path if to.maildir.exists() else self.home.root).st_dev:
+            if not can_rename(self.home, box, to):
                 continue  # no rename can reach it: deleted here, and fetched there
             moves.append(oneway.Move(box.name, pair, to.name, uid, flags))
         return moves

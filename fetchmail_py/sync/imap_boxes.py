@@ -281,6 +281,12 @@ def place(home: Home, remote: RemoteMailbox, taken: set[str]) -> str:
     return path
 
 
+def can_rename(home: Home, source: Box, target: Box) -> bool:
+    """Whether a rename can bring a file from one mailbox to another: both lie on one device."""
+    to = target.maildir.path if target.maildir.exists() else home.root
+    return os.stat(source.maildir.path).st_dev == os.stat(to).st_dev
+
+
 def _only(wanted: list[RemoteMailbox], selectable: Sequence[RemoteMailbox], only: Sequence[str]) -> list[RemoteMailbox]:
     names = {"INBOX" if name.upper() == "INBOX" else name for name in only}
     for name in sorted(names):

@@ -201,10 +201,13 @@ class TestMessages:
         sides.settle()
 
     def test_trash(self, sides: Sides) -> None:
-        sides.start('trash = "Trash"')
+        sides.start('trash = "Trash"\non_new = "touch ~/told"')
+        told = sides.shell.root / "told"
+        told.unlink()
         sides.path("INBOX", 1).unlink()
         sides.path("Work", 2).unlink()
-        sides.sync(deleted_remote=2, downloaded=2)  # what is in the trash there comes here
+        sides.sync(deleted_remote=2)  # what is in the trash there comes here, and is no new mail
+        assert not told.exists()
         trash = sides.there()["Trash"]
         assert sum(trash.values()) == BOXES["Trash"] + 2
         assert Message(mail("INBOX", 1), frozenset({"\\Seen", "$Work"}), DATE + 1) in trash
@@ -213,6 +216,18 @@ class TestMessages:
         sides.path("INBOX", 1, "Trash").unlink()
         sides.sync(deleted_remote=1)
         assert sum(sides.there()["Trash"].values()) == BOXES["Trash"] + 1
+        sides.settle()
+
+    def test_trash_for_what_is_marked(self, sides: Sides) -> None:
+        sides.start('trash = "Trash"\nexpunge = true')
+        sides.mark(sides.path("INBOX", 1), "FST")
+        sides.store("INBOX", 2, "+", "\\Deleted")
+        report = sides.shell.run("sync", "--json").json
+        assert report["deleted_remote"] == 2
+        assert report["downloaded"] == 0
+        told = sides.bare is None
+        assert (report["moved_local"], report["deleted_local"]) == ((2, 0) if told else (0, 2))
+        assert sum(sides.there()["Trash"].values()) == BOXES["Trash"] + 2
         sides.settle()
 
     def test_expunge(self, sides: Sides) -> None:
