@@ -218,10 +218,11 @@ class Missing(NamedTuple):
     size: int
     """Octets as stored."""
     sha256: bytes
+    internaldate: int | None = None
 
 
 class NewFile(NamedTuple):
-    """A file that no row knows. `sha256` is None where it has not been read: its name and size tell enough."""
+    """A file that no row knows. `sha256` is None where it has not been read: its name, its size and its time tell enough."""
 
     mailbox: MailboxName
     key: MessageKey
@@ -238,7 +239,10 @@ class LocalMove(NamedTuple):
 
 
 def moved_here(missing: Sequence[Missing], new: Sequence[NewFile]) -> list[LocalMove]:
-    """Which new files are missing ones: the same key and size in another mailbox, else the same digest; each once."""
+    """Which new files are missing ones: the same key and size in another mailbox, else the same digest; each once.
+
+    A file that has been read is one of the same digest only, whatever its name.
+    """
     by_key: dict[tuple[MessageKey, int], list[Missing]] = defaultdict(list)
     by_digest: dict[bytes, list[Missing]] = defaultdict(list)
     for gone in missing:
@@ -250,7 +254,8 @@ def moved_here(missing: Sequence[Missing], new: Sequence[NewFile]) -> list[Local
     def take(candidates: Sequence[Missing], file: NewFile) -> bool:
         for gone in candidates:
             handle = (gone.mailbox, gone.pair.uid)
-            if handle not in used and (gone.mailbox != file.mailbox or gone.pair.key != file.key):
+            other_name = gone.mailbox != file.mailbox or gone.pair.key != file.key
+            if handle not in used and file.sha256 in {None, gone.sha256} and other_name:
                 used.add(handle)
                 moves.append(LocalMove(gone, file))
                 return True

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from fetchmail_py.errors import StoreError
 from fetchmail_py.model import EMPTY_FILE, Delivered, Flags, LineEnds, MailboxName, MessageKey, Pair, Stage, Uid, flags_of
-from fetchmail_py.plan.twoway import Here
+from fetchmail_py.plan.twoway import Here, Missing
 from fetchmail_py.store import content
 from fetchmail_py.store.layout import MAILDIRPP, name_of
 from fetchmail_py.store.maildir import LOOKS, LocalFile, Maildir, split_name, tidy
@@ -206,6 +206,17 @@ def is_same(path: str, size: int, sha256: bytes) -> bool:
         return os.stat(path, follow_symlinks=False).st_size == size and content.is_same(path, size, sha256)
     except FileNotFoundError:
         return False
+
+
+def is_plausibly(box: Box, file: LocalFile, gone: Missing) -> bool:
+    """Whether a file with a missing one's name and size is that one: read only where its time tells that it may have been edited.
+
+    A rename leaves a file its time, an edit does not. One that cannot be read is what its name says.
+    """
+    try:
+        return not content.is_edited(box.maildir.path_of(file), gone.size, gone.sha256, gone.internaldate)
+    except (FileNotFoundError, StoreError):
+        return True
 
 
 def register(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from fetchmail_py.errors import StoreError
@@ -148,7 +148,7 @@ class TwoWayRun(TwoWayPlaces):
             if pair.stage == Stage.PAIRED or (uid < 0 and pair.stage in {Stage.SENT, Stage.KEPT}):
                 known = self.home.state.known_message(box.row.id, uid)
                 if known is not None:
-                    yield twoway.Missing(box.name, pair, known.size, known.sha256)
+                    yield twoway.Missing(box.name, pair, known.size, known.sha256, known.internaldate)
 
     def _moved_out_of_reach(
         self, by_name: Mapping[MailboxName, Box], missing: Sequence[twoway.Missing], moves: Sequence[twoway.LocalMove]
@@ -187,7 +187,9 @@ class TwoWayRun(TwoWayPlaces):
         """The files that no row knows; read only where their names do not tell what they are."""
         if not missing:
             return []
-        names = {(entry.pair.key, entry.size) for entry in missing}
+        names: dict[tuple[MessageKey, int], list[twoway.Missing]] = defaultdict(list)
+        for entry in missing:
+            names[entry.pair.key, entry.size].append(entry)
         found = []
         for box in boxes:
             for key, file in box.strangers.items():
@@ -197,7 +199,7 @@ class TwoWayRun(TwoWayPlaces):
                 except FileNotFoundError:
                     continue
                 digest = None
-                if (key, size) not in names:
+                if not any(local.is_plausibly(box, file, entry) for entry in names.get((key, size), ())):
                     seen = self._inspect(box, key)
                     if seen is None:
                         continue
