@@ -149,13 +149,18 @@ class ImapRun(ImapAccount):
         del session, first
         return listed
 
+    def _is_to_be_renamed(self, row: MailboxRow) -> bool:
+        """Whether a mailbox is to be called at the server as its folder, which was renamed here, and can be as far as is known."""
+        state = self.home.state
+        return state.get(f"wanted:{row.id}") is not None and state.get(f"told-name:{row.id}") is None
+
     def _rename(self, renamed: Sequence[Renamed]) -> None:
         """Folders follow mailboxes that were renamed at the server. In a dry run only the name is another."""
         if not renamed:
             return
         root, state = self.home.root, self.home.state
         # A folder that was given the name of another one here stays: its mailbox is to have that name too.
-        stays = {entry.row.id for entry in renamed if self.options.dry_run or state.get(f"wanted:{entry.row.id}") is not None}
+        stays = {entry.row.id for entry in renamed if self.options.dry_run or self._is_to_be_renamed(entry.row)}
         leaving = {entry.row.path for entry in renamed if entry.row.id not in stays}
         taken = {row.path for row in state.mailboxes().values()} - leaving
         for entry in renamed:

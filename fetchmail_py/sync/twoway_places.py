@@ -50,10 +50,10 @@ class TwoWayPlaces(TwoWayNames):
         known = sorted((box.row for box in boxes if not box.new), key=lambda row: row.name)  # what is below comes after
         renamed: dict[str, str] = {}
         for entry in local.renamed_here(self.home, known, unknown, names):
-            if entry.name in there:
+            old = entry.row.name
+            if entry.name in there and entry.name != old:
                 continue
             names.pop(entry.path)
-            old = entry.row.name
             went_along = old == entry.name or any(
                 old.startswith(was + delimiter) and entry.name == now + old[len(was) :] for was, now in renamed.items()
             )

@@ -134,6 +134,30 @@ class TestMessages:
         assert not [name for name in sides.there() if "fetchmail-py" in name]
         sides.settle()
 
+    def test_names_exchanged_differently(self, sides: Sides) -> None:
+        """What cannot be brought together goes on under two names, and `status` says so until the folders are called as there."""
+        sides.start()
+        names = ["Work", "Ünï & mehr", "Trash"]
+        for old, new in (("Work", "aside"), (names[1], "Work"), ("aside", names[1])):
+            (sides.root / old).rename(sides.root / new)
+        for old, new in (("Work", "aside"), ("Trash", "Work"), ("aside", "Trash")):
+            sides.tell("rename", old, new)
+
+        def apart() -> list[str]:
+            boxes = sides.shell.run("status", "--json").json["mailboxes"]
+            return [box["name"] for box in boxes if "so that both have one name" in (box["last_error"] or "")]
+
+        assert sides.shell.run("sync", "--json").json["notices"]
+        assert sides.sync()["notices"] == []
+        assert len(apart()) == 2
+        displaced = next(path for path in sides.root.iterdir() if "%~" in path.name)
+        (sides.root / names[1]).rename(sides.root / "Trash")
+        (sides.root / "Work").rename(sides.root / names[1])
+        displaced.rename(sides.root / "Work")
+        sides.shell.run("sync")
+        assert apart() == []
+        sides.settle()
+
     def test_names_exchanged_there(self, sides: Sides) -> None:
         sides.start()
         before = keyed(sides.root / "Work"), keyed(sides.root / "Archive/2024")
