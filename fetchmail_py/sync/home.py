@@ -167,7 +167,8 @@ class Home:
             self.commit()
         if self.state.number("unclean") and not self.dry_run:
             for row in mailboxes.values():
-                self.maildir(row).leftovers(())
+                if place.linked(self.root, row.path) is None:
+                    self.maildir(row).leftovers(())
             if self._is_pop3:
                 self.inbox().leftovers(())
 

@@ -39,6 +39,7 @@ from fetchmail_py.sync.imap_boxes import PULL_ONLY, Box, Renamed, can_rename, ch
 from fetchmail_py.sync.imap_deletions import SET_ASIDE
 from fetchmail_py.sync.imap_execute import Execution
 from fetchmail_py.sync.imap_work import ImapAccount
+from fetchmail_py.sync.place import linked
 from fetchmail_py.sync.renaming import Following, can_follow, record
 from fetchmail_py.wire.utf7 import printable
 
@@ -97,6 +98,7 @@ class ImapRun(ImapAccount):
         self._rename(renamed)
         listed = self.names(session, listed, first)
         boxes = choose(self.home, listed, self.options.mailboxes)
+        self._refuse_links(boxes)
         self.stop.check()
         first += [CreateMailbox(box.name) for box in boxes if box.new]
         first += self.places(session, listed, boxes)
@@ -115,6 +117,14 @@ class ImapRun(ImapAccount):
             self.report.plan.extend((*first, *plan.actions))
         else:
             Execution(self, session, boxes, plan).run()
+
+    def _refuse_links(self, boxes: Iterable[Box]) -> None:
+        """A mailbox whose folder is a link is left alone, and the others go on."""
+        for box in boxes:
+            link = linked(self.home.root, box.row.path)
+            if link is not None:
+                box.vanished, box.new = True, False
+                self.fail(box, link)
 
     def _check_listed(self, listed: Sequence[RemoteMailbox]) -> None:
         """An account always has INBOX (RFC 9051, 5.1): a server that does not list it now has not told what there is."""
@@ -196,7 +206,8 @@ class ImapRun(ImapAccount):
         """
         state = self.home.state
         for box in boxes:
-            self.look_here(box)
+            if not box.vanished:
+                self.look_here(box)
         self.looked_here(boxes)
         for box in boxes:
             if box.odd:
@@ -380,7 +391,7 @@ class ImapRun(ImapAccount):
         account = self.account
         for box in boxes:
             # A mailbox that is new to the state may lie here all the same: after a lost state, or an earlier configuration.
-            if not self.home.trusted or box.new:
+            if (not self.home.trusted or box.new) and not box.vanished:
                 rebuild.unknown_files(self.home, box)
         recognised: list[Recognise] = []
         for box in boxes:

@@ -61,7 +61,7 @@ class Box:
         self.another_folder = False
         """Mode disconnected: its directory is not the one it was: what is missing in it was not deleted there."""
         self.vanished = False
-        """Mode disconnected: its directory was here, and is gone."""
+        """Its directory was here and is gone, which counts in mode disconnected; or it is a link. The mailbox is left alone."""
         self.unpaired: dict[bytes, list[Uid]] = {}
         """Digest to rows without a UID: a download that turns out to be one of these is not stored twice."""
         self.unidentified: set[Uid] = set()

@@ -107,7 +107,7 @@ def _refuse_unsafe(home: Home, before: Settings, now: Settings, following: list[
     """Only what is as the last run left it can follow: else a folder that is new here, or was renamed, would be lost sight of."""
     leaving = {row.path for row, *_ in following}
     reason = next((
-        f"{path} is there already, or on another disk" for row, _, _, path in following
+        f"{path} is there already, or on another disk, or a link" for row, _, _, path in following
         if not can_follow(home.root, row.path, path, leaving)
     ), None)  # fmt: skip
     hint = "put that right"

@@ -21,6 +21,7 @@ from fetchmail_py.store.state import MailboxRow
 from fetchmail_py.sync import same_key
 from fetchmail_py.sync.home import Home
 from fetchmail_py.sync.imap_boxes import Box
+from fetchmail_py.sync.place import linked
 
 EDITED_AMONG = 2000
 """Drafts are edited in place, under their names: so many files of such a mailbox are looked at in every run."""
@@ -313,7 +314,7 @@ def elsewhere(home: Home, rows: Collection[MailboxRow]) -> list[tuple[MailboxRow
     if all(home.maildir(row).inode() == row.inode for row in known):
         return []
     # Of the directories of a copy, some may have each other's inodes by chance.
-    lost = [row for row in known if not _is_its_own(home.maildir(row), row)]
+    lost = [row for row in known if not _is_its_own(home.maildir(row), row) and linked(home.root, row.path) is None]
     by_path = {place.path: place for place in places(home.root, home.account.layout)}
     by_inode = {place.inode: place for place in by_path.values()}
     found: list[tuple[MailboxRow, Place]] = []

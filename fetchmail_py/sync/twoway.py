@@ -153,10 +153,12 @@ class TwoWayRun(TwoWayPlaces):
     def _moved_out_of_reach(
         self, by_name: Mapping[MailboxName, Box], missing: Sequence[twoway.Missing], moves: Sequence[twoway.LocalMove]
     ) -> None:
-        """Files that were moved into the folder of a mailbox that the server has no more: the server's copies stay."""
+        """Files that were moved where a run does nothing, as for want of the mailbox at the server: the server's copies stay."""
         moved = {(move.source.mailbox, move.source.pair.uid) for move in moves}
         rest = [gone for gone in missing if (gone.mailbox, gone.pair.uid) not in moved]
-        dead = [row for row in self.home.state.mailboxes().values() if not row.listed] if rest else []
+        left_alone = {box.row.id for box in by_name.values() if box.vanished}
+        rows = self.home.state.mailboxes().values() if rest else ()
+        dead = [row for row in rows if not row.listed or row.id in left_alone]
         for row in dead:
             maildir = self.home.maildir(row)
             if not maildir.exists():
@@ -176,7 +178,8 @@ class TwoWayRun(TwoWayPlaces):
                 if number > 1:
                     what, stays = f"{number} messages were", "copies stay where they are"
                 moved_there = f"{what} moved there from {printable(name)}"
-                self.note(f"{printable(row.name)}: {moved_there}, and the mailbox is no longer at the server: the server's {stays}")
+                why = "its folder is left alone" if row.listed else "the mailbox is no longer at the server"
+                self.note(f"{printable(row.name)}: {moved_there}, and {why}: the server's {stays}")
 
     def _new_files(
         self,

@@ -47,7 +47,8 @@ class TwoWayPlaces(TwoWayNames):
         actions: list[Action] = []
         there = {box.name for box in listed}
         hollow = {box.name for box in listed if not box.selectable}
-        known = sorted((box.row for box in boxes if not box.new), key=lambda row: row.name)  # what is below comes after
+        mine = [box.row for box in boxes if not box.new and not box.vanished]
+        known = sorted(mine, key=lambda row: row.name)  # what is below comes after
         renamed: dict[str, str] = {}
         for entry in local.renamed_here(self.home, known, unknown, names):
             old = entry.row.name
