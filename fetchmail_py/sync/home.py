@@ -6,6 +6,7 @@ state that is not the one of the last run deletes nothing.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -252,13 +253,22 @@ class Home:
         table = self._keywords.get(row.id)
         if table is None:
             table = self._keywords[row.id] = KeywordTable.load(self.maildir(row).path)
+            words = self.state.get(f"keywords:{row.id}")
+            table.recall({} if words is None else dict(json.loads(words)))
+            self._note_keywords(row.id, table)
         return table
+
+    def _note_keywords(self, mailbox: int, table: KeywordTable) -> None:
+        words = json.dumps(sorted(table.names.items()))
+        if words != (self.state.get(f"keywords:{mailbox}") or "[]"):
+            self.state.put(f"keywords:{mailbox}", words)
 
     def save_keywords(self) -> None:
         """Writes the names of new keyword letters: before a file bears such a letter."""
         if not self.dry_run:
-            for table in self._keywords.values():
-                table.save()
+            for mailbox, table in self._keywords.items():
+                if table.save():
+                    self._note_keywords(mailbox, table)
 
     def rename_mailboxes(self, following: Sequence[renaming.Following]) -> None:
         """Mailboxes have other names at the server: their directories follow. Recorded first, so that a cut leaves a plan."""

@@ -74,7 +74,8 @@ class TwoWayRun(TwoWayPlaces):
     def looked(self, session: ImapSession, boxes: list[Box]) -> None:
         """Files that are new here: moved, or to be recognised, or to go up."""
         # What was marked before this was switched on shows in a full look only.
-        self.home.state.put("expunge", "1" if self.account.expunge else None)
+        # So does what a run finds marked that must delete nothing.
+        self.home.state.put("expunge", "1" if self.account.expunge and self.home.trusted else None)
         by_name = {box.name: box for box in boxes}
         missing = [entry for box in boxes if box.here is not None for entry in self._missing(box)]
         read: dict[tuple[MailboxName, MessageKey], tuple[Delivered, int]] = {}
