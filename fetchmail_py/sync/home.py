@@ -184,9 +184,12 @@ class Home:
             self.barrier.created((maildir.new, maildir.cur))
         return set(keys) - set(located)
 
-    def begin_move(self, target: MailboxRow, uid: int, source: MailboxRow, key: MessageKey) -> None:
-        """Where the file is that goes to `target` as `uid`, and its key there: another folder may have a file of that key too."""
-        self.state.put(f"moving:{target.id}:{uid}", f"{source.id} {key.encode('utf-8', 'surrogatepass').hex()}")
+    def begin_move(self, target: MailboxRow, uid: int, source: MailboxRow, key: MessageKey, letters: str) -> None:
+        """Where the file is that goes to `target` as `uid`, and its key there: another folder may have a file of that key too.
+
+        `letters` are those it gets: they may tell of changes made here, which its row does not know.
+        """
+        self.state.put(f"moving:{target.id}:{uid}", f"{source.id} {key.encode('utf-8', 'surrogatepass').hex()} {letters}")
 
     def end_move(self, target: MailboxRow, uid: int) -> None:
         """It is there, or gone."""
@@ -196,10 +199,11 @@ class Home:
         self, key: MessageKey, flags: Flags, target: MailboxRow, uid: int, rows: Mapping[int, MailboxRow]
     ) -> bool:
         letters = letters_of(flags, self.keyword_letters(target, flags))
-        begun = (self.state.get(f"moving:{target.id}:{uid}") or "").partition(" ")
-        # A state of an earlier version does not tell where it is.
+        begun = (self.state.get(f"moving:{target.id}:{uid}") or "").split(" ")
+        # A state of an earlier version does not tell where it is, or with which letters it goes.
         sources = [row for row in rows.values() if row.id != target.id and begun[0] in {"", str(row.id)}]
-        old_key = MessageKey(bytes.fromhex(begun[2]).decode("utf-8", "surrogatepass")) if begun[2] else key
+        old_key = MessageKey(bytes.fromhex(begun[1]).decode("utf-8", "surrogatepass")) if len(begun) > 1 else key
+        letters = begun[2] if len(begun) > 2 else letters
         for row in sources:
             source = self.maildir(row)
             file = source.locate([old_key]).get(old_key)

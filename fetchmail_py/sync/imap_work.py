@@ -207,9 +207,10 @@ class Work:
         key = action.key if box is target else self._free_key(target, action.key)
         self.state.move(owner.row.id, action.uid, target.row.id, action.to_uid, action.flags)
         self.state.set_key(target.row.id, action.to_uid, key)
-        self.home.begin_move(target.row, action.to_uid, box.row, action.key)
         flags = action.flags if action.here is None else action.here
-        return file, key, letters_of(flags, self.home.keyword_letters(target.row, flags))
+        letters = letters_of(flags, self.home.keyword_letters(target.row, flags))
+        self.home.begin_move(target.row, action.to_uid, box.row, action.key, letters)
+        return file, key, letters
 
     def _move(self, action: MoveLocal, file: LocalFile, key: MessageKey, letters: str) -> None:
         target, box = self.boxes[action.to], self.boxes[action.found_in or action.mailbox]

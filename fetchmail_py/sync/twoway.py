@@ -388,7 +388,8 @@ class TwoWayRun(TwoWayPlaces):
                 source.delta.removed.append(move.source.pair._replace(stage=Stage.DELETING))
         self._left_meanwhile(session, boxes)
         back: list[Recognise] = []
-        moves = [self._as_here(boxes, move) for move in self.moves(session, boxes, back)]
+        trash = self._trash(session, boxes)
+        moves = [self._as_here(boxes, move, trash) for move in self.moves(session, boxes, back)]
         for action in back:
             recognised += self._with_flags(by_name[action.mailbox], [action])
         orphans = [self._orphans[m.mailbox, m.pair.uid] for m in moves if (m.mailbox, m.pair.uid) in self._orphans]
@@ -398,7 +399,6 @@ class TwoWayRun(TwoWayPlaces):
         for name, pair in [(found.mailbox, found.pair) for found in moves if found.pair.uid < 0]:
             taken.add((name, pair.uid))
             state.undefer(by_name[name].row.id, [f"file:{pair.key}"])
-        trash = self._trash(session, boxes)
         for box in boxes:
             if isinstance(box.delta, twoway.Delta):
                 rows = {row for name, row in taken if name == box.name}
@@ -435,12 +435,14 @@ class TwoWayRun(TwoWayPlaces):
         here = box.here.flags if box.here is not None else {}
         return [(action, here.get(action.old_uid, pairs[action.old_uid].flags)) for action in actions]
 
-    def _as_here(self, boxes: Iterable[Box], move: oneway.Move) -> oneway.Move:
-        """The move with what was changed here on the way."""
+    def _as_here(self, boxes: Iterable[Box], move: oneway.Move, trash: MailboxName | None) -> oneway.Move:
+        """The move with what was changed here on the way. A mark for deletion has been heeded once it is in the trash."""
         box = next(box for box in boxes if box.name == move.mailbox)
         moved = [local for local, _ in self._orphans.values()] + self._local_moves
         flags = {(local.source.mailbox, local.source.pair.uid): local.file.flags for local in moved}
         here = flags.get((move.mailbox, move.pair.uid), (box.here or twoway.UNCHANGED).flags.get(move.pair.uid))
+        if here is not None and self.account.expunge and move.to == trash:
+            here -= {DELETED}
         if here is None or here == move.pair.flags:
             return move
         return move._replace(here=twoway.merge(move.pair.flags, here, move.flags))

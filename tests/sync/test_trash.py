@@ -221,3 +221,23 @@ class TestWhatComesDownIsNoNewMail:
         assert len(account.store.contents("Trash")) == 2
         assert account.files("Trash") == {}
         assert done(account.sync()) == {}
+
+    @pytest.mark.parametrize("delete", [marked_here, marked_on_both_sides])
+    def test_a_cut_before_the_answer_does_not_expunge_it_from_the_trash(self, account: World, delete: object) -> None:
+        """The file has its mark still, and follows its message into the trash: there that mark would mean for good."""
+        assert callable(delete)
+        delete(account)
+
+        def cut(line: str, connection: Connection) -> None:
+            del connection
+            if line.startswith(("UID MOVE", "UID COPY")):
+                account.store.move(int(line.split()[2]), "A", "Trash")
+                raise Cut
+
+        account.server.faults.hook = cut
+        assert account.run().exit_status is ExitStatus.TRY_AGAIN
+        account.server.faults.hook = None
+        for _ in range(2):
+            account.sync()
+        assert len(account.store.contents("Trash")) == 1
+        assert_equal(account)
