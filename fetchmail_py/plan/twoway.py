@@ -289,6 +289,7 @@ def plan_account(
     announced_there: Mapping[MailboxName, guard.Announced] = MappingProxyType({}),
     allowed: bool = False,
     trash: MailboxName | None = None,
+    expunge: bool = False,
 ) -> Plan:
     """The plan of an account: recognise, flags of what moves, moves, downloads, uploads, flags, deletions last.
 
@@ -326,14 +327,20 @@ def plan_account(
     groups: dict[tuple[MailboxName, MailboxName], list[LocalMove]] = defaultdict(list)
     for local in where.values():
         groups[local.source.mailbox, local.file.mailbox].append(local)
+    marked_there = {(d.mailbox, pair.uid) for d in deltas for pair in d.expunged}
     flags_there = {(d.mailbox, c.pair.uid): c.there for d in deltas for c in d.changes}
     for (source, target), group in groups.items():
         agreed: list[Flags] = []
         for local in group:
-            pair = local.source.pair
+            pair, mine = local.source.pair, local.file.flags
             there = flags_there.get((source, pair.uid), pair.flags)
-            change = _merge_action(by_name.get(source), source, Change(pair, local.file.flags, there))
-            agreed.append(merge(pair.flags, local.file.flags, there))
+            if target == trash and expunge:
+                # Whatever the mark was for has come about: in the trash it would mean for good.
+                mine -= {DELETED}
+                if (source, pair.uid) in marked_there or DELETED in there:
+                    pair, there = pair._replace(flags=pair.flags | {DELETED}), there | {DELETED}
+            change = _merge_action(by_name.get(source), source, Change(pair, mine, there))
+            agreed.append(merge(pair.flags, mine, there))
             if change is not None and (change.add or change.remove):
                 before.append(change._replace(pull=False))
         uids = tuple(m.source.pair.uid for m in group)

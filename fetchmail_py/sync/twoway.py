@@ -415,6 +415,7 @@ class TwoWayRun(TwoWayPlaces):
             announced_there=self.announced(boxes, "announced-there"),
             allowed=self.options.allow_mass_delete,
             trash=trash,
+            expunge=account.expunge,
         )
         self.stopped(boxes, plan)
         return plan

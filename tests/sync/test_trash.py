@@ -241,3 +241,20 @@ class TestWhatComesDownIsNoNewMail:
             account.sync()
         assert len(account.store.contents("Trash")) == 1
         assert_equal(account)
+
+
+@pytest.mark.parametrize("side", ["here", "there", "both"])
+def test_marked_and_moved_into_the_trash_by_hand(account: World, side: str) -> None:
+    """It is where the mark would bring it; there it would mean for good."""
+    account.settings(expunge=True)
+    account.sync()
+    data = account.store.contents("A")[3].replace(b"\r\n", b"\n")
+    path = next(path for path in account.files("A").values() if path.read_bytes() == data)
+    path.rename(account.maildir / "Trash/cur" / f"{path.name.partition(':')[0]}:2,F{'S' if side == 'there' else 'ST'}")
+    if side != "here":
+        account.store.set_flags(3, {"\\Deleted", "\\Answered"}, "A")
+    for _ in range(3):
+        account.sync()
+    assert len(account.store.contents("Trash")) == 1
+    assert account.store.mailboxes["Trash"].messages[0].flags >= {"\\Flagged", "\\Seen"}
+    assert_equal(account)
