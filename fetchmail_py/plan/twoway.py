@@ -218,10 +218,11 @@ class Missing(NamedTuple):
     size: int
     """Octets as stored."""
     sha256: bytes
+    internaldate: int | None = None
 
 
 class NewFile(NamedTuple):
-    """A file that no row knows. `sha256` is None where it has not been read: its name and size tell enough."""
+    """A file that no row knows. `sha256` is None where it has not been read: its name, its size and its time tell enough."""
 
     mailbox: MailboxName
     key: MessageKey
@@ -238,7 +239,10 @@ class LocalMove(NamedTuple):
 
 
 def moved_here(missing: Sequence[Missing], new: Sequence[NewFile]) -> list[LocalMove]:
-    """Which new files are missing ones: the same key and size in another mailbox, else the same digest; each once."""
+    """Which new files are missing ones: the same key and size in another mailbox, else the same digest; each once.
+
+    A file that has been read is one of the same digest only, whatever its name.
+    """
     by_key: dict[tuple[MessageKey, int], list[Missing]] = defaultdict(list)
     by_digest: dict[bytes, list[Missing]] = defaultdict(list)
     for gone in missing:
@@ -250,7 +254,8 @@ def moved_here(missing: Sequence[Missing], new: Sequence[NewFile]) -> list[Local
     def take(candidates: Sequence[Missing], file: NewFile) -> bool:
         for gone in candidates:
             handle = (gone.mailbox, gone.pair.uid)
-            if handle not in used and (gone.mailbox != file.mailbox or gone.pair.key != file.key):
+            other_name = gone.mailbox != file.mailbox or gone.pair.key != file.key
+            if handle not in used and file.sha256 in {None, gone.sha256} and other_name:
                 used.add(handle)
                 moves.append(LocalMove(gone, file))
                 return True
@@ -284,6 +289,7 @@ def plan_account(
     announced_there: Mapping[MailboxName, guard.Announced] = MappingProxyType({}),
     allowed: bool = False,
     trash: MailboxName | None = None,
+    expunge: bool = False,
 ) -> Plan:
     """The plan of an account: recognise, flags of what moves, moves, downloads, uploads, flags, deletions last.
 
@@ -321,14 +327,20 @@ def plan_account(
     groups: dict[tuple[MailboxName, MailboxName], list[LocalMove]] = defaultdict(list)
     for local in where.values():
         groups[local.source.mailbox, local.file.mailbox].append(local)
+    marked_there = {(d.mailbox, pair.uid) for d in deltas for pair in d.expunged}
     flags_there = {(d.mailbox, c.pair.uid): c.there for d in deltas for c in d.changes}
     for (source, target), group in groups.items():
         agreed: list[Flags] = []
         for local in group:
-            pair = local.source.pair
+            pair, mine = local.source.pair, local.file.flags
             there = flags_there.get((source, pair.uid), pair.flags)
-            change = _merge_action(by_name.get(source), source, Change(pair, local.file.flags, there))
-            agreed.append(merge(pair.flags, local.file.flags, there))
+            if target == trash and expunge:
+                # Whatever the mark was for has come about: in the trash it would mean for good.
+                mine -= {DELETED}
+                if (source, pair.uid) in marked_there or DELETED in there:
+                    pair, there = pair._replace(flags=pair.flags | {DELETED}), there | {DELETED}
+            change = _merge_action(by_name.get(source), source, Change(pair, mine, there))
+            agreed.append(merge(pair.flags, mine, there))
             if change is not None and (change.add or change.remove):
                 before.append(change._replace(pull=False))
         uids = tuple(m.source.pair.uid for m in group)

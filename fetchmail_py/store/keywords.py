@@ -6,6 +6,7 @@ One line for each letter: its number from 0 for `a` to 25 for `z`, a blank, the 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from fetchmail_py.errors import StoreError
 from fetchmail_py.store import durable
@@ -47,6 +48,22 @@ class KeywordTable:
             raise StoreError.from_os_error(error, "reading the keywords", path) from error
         return cls(path, names, rest)
 
+    @property
+    def names(self) -> dict[int, str]:
+        """The keyword of each letter's number."""
+        return dict(self._names)
+
+    def recall(self, names: Mapping[int, str]) -> None:
+        """What the letters were when last seen: the file may have been lost, or be an older one, and files still bear them.
+
+        Where it says something else now, that counts: it is what other programs go by.
+        """
+        for number, name in names.items():
+            if number not in self._names and name.lower() not in self._numbers:
+                self._names[number] = name
+                self._numbers[name.lower()] = number
+                self._changed = True
+
     def letter_for(self, keyword: str) -> str | None:
         """The letter of a keyword, a new one if it has none; None where all are taken, or a line cannot hold the name.
 
@@ -74,13 +91,14 @@ class KeywordTable:
         """The keyword of a letter."""
         return self._names.get(ord(letter) - ord("a")) if len(letter) == 1 else None
 
-    def save(self) -> None:
-        """Writes the file, durably, if a keyword is new."""
+    def save(self) -> bool:
+        """Writes the file, durably, if a keyword is new; returns whether one is."""
         if not self._changed:
-            return
+            return False
         lines = [f"{number} {name}" for number, name in sorted(self._names.items())] + self._rest
         text = "".join(line + "\n" for line in lines)
         if os.path.islink(self._path):
             raise StoreError(f"not a file of its own: {self._path}", path=self._path)
         durable.write_small(self._path, text.encode("utf-8", "surrogateescape"))
         self._changed = False
+        return True

@@ -100,6 +100,6 @@ class Arrivals:
         del self._newest[:-REMEMBERED]
 
     def close(self) -> None:
-        """The newest, newest last, into the report."""
+        """The newest, newest last, into the report, behind what an earlier look of the run brought."""
         self._shorten()
-        self._report.arrivals = [arrival for _, _, arrival in self._newest]
+        self._report.arrivals = [*self._report.arrivals, *(arrival for _, _, arrival in self._newest)][-REMEMBERED:]

@@ -7,6 +7,7 @@ state that is not the one of the last run deletes nothing.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -181,7 +182,8 @@ class Home:
             self.commit()
         if self.state.number("unclean") and not self.dry_run:
             for row in mailboxes.values():
-                self.maildir(row).leftovers(())
+                if place.linked(self.root, row.path) is None:
+                    self.maildir(row).leftovers(())
             if self._is_pop3:
                 self.inbox().leftovers(())
 
@@ -196,9 +198,12 @@ class Home:
             self.barrier.created((maildir.new, maildir.cur))
         return set(keys) - set(located)
 
-    def begin_move(self, target: MailboxRow, uid: int, source: MailboxRow, key: MessageKey) -> None:
-        """Where the file is that goes to `target` as `uid`, and its key there: another folder may have a file of that key too."""
-        self.state.put(f"moving:{target.id}:{uid}", f"{source.id} {key.encode('utf-8', 'surrogatepass').hex()}")
+    def begin_move(self, target: MailboxRow, uid: int, source: MailboxRow, key: MessageKey, letters: str) -> None:
+        """Where the file is that goes to `target` as `uid`, and its key there: another folder may have a file of that key too.
+
+        `letters` are those it gets: they may tell of changes made here, which its row does not know.
+        """
+        self.state.put(f"moving:{target.id}:{uid}", f"{source.id} {key.encode('utf-8', 'surrogatepass').hex()} {letters}")
 
     def end_move(self, target: MailboxRow, uid: int) -> None:
         """It is there, or gone."""
@@ -208,10 +213,11 @@ class Home:
         self, key: MessageKey, flags: Flags, target: MailboxRow, uid: int, rows: Mapping[int, MailboxRow]
     ) -> bool:
         letters = letters_of(flags, self.keyword_letters(target, flags))
-        begun = (self.state.get(f"moving:{target.id}:{uid}") or "").partition(" ")
-        # A state of an earlier version does not tell where it is.
+        begun = (self.state.get(f"moving:{target.id}:{uid}") or "").split(" ")
+        # A state of an earlier version does not tell where it is, or with which letters it goes.
         sources = [row for row in rows.values() if row.id != target.id and begun[0] in {"", str(row.id)}]
-        old_key = MessageKey(bytes.fromhex(begun[2]).decode("utf-8", "surrogatepass")) if begun[2] else key
+        old_key = MessageKey(bytes.fromhex(begun[1]).decode("utf-8", "surrogatepass")) if len(begun) > 1 else key
+        letters = begun[2] if len(begun) > 2 else letters
         for row in sources:
             source = self.maildir(row)
             file = source.locate([old_key]).get(old_key)
@@ -265,13 +271,22 @@ class Home:
         table = self._keywords.get(row.id)
         if table is None:
             table = self._keywords[row.id] = KeywordTable.load(self.maildir(row).path)
+            words = self.state.get(f"keywords:{row.id}")
+            table.recall({} if words is None else dict(json.loads(words)))
+            self._note_keywords(row.id, table)
         return table
+
+    def _note_keywords(self, mailbox: int, table: KeywordTable) -> None:
+        words = json.dumps(sorted(table.names.items()))
+        if words != (self.state.get(f"keywords:{mailbox}") or "[]"):
+            self.state.put(f"keywords:{mailbox}", words)
 
     def save_keywords(self) -> None:
         """Writes the names of new keyword letters: before a file bears such a letter."""
         if not self.dry_run:
-            for table in self._keywords.values():
-                table.save()
+            for mailbox, table in self._keywords.items():
+                if table.save():
+                    self._note_keywords(mailbox, table)
 
     def rename_mailboxes(self, following: Sequence[renaming.Following]) -> None:
         """Mailboxes have other names at the server: their directories follow. Recorded first, so that a cut leaves a plan."""

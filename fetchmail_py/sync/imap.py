@@ -6,7 +6,6 @@ Looking comes first, for all mailboxes, in a few pipelined exchanges; then one p
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
@@ -37,10 +36,11 @@ from fetchmail_py.store.maildir import Signature
 from fetchmail_py.store.state import MailboxRow
 from fetchmail_py.store.state_pairs import KnownMessage
 from fetchmail_py.sync import gone_mailboxes, rebuild
-from fetchmail_py.sync.imap_boxes import PULL_ONLY, Box, Renamed, check_same_account, choose, place, renamed_there
+from fetchmail_py.sync.imap_boxes import PULL_ONLY, Box, Renamed, can_rename, check_same_account, choose, place, renamed_there
 from fetchmail_py.sync.imap_deletions import SET_ASIDE
 from fetchmail_py.sync.imap_execute import Execution
 from fetchmail_py.sync.imap_work import ImapAccount
+from fetchmail_py.sync.place import linked
 from fetchmail_py.sync.renaming import Following, can_follow, record
 from fetchmail_py.wire.utf7 import printable
 
@@ -99,6 +99,7 @@ class ImapRun(ImapAccount):
         self._rename(renamed)
         listed = self.names(session, listed, first)
         boxes = choose(self.home, listed, self.options.mailboxes)
+        self._refuse_links(boxes)
         self.stop.check()
         first += [CreateMailbox(box.name) for box in boxes if box.new]
         first += self.places(session, listed, boxes)
@@ -117,6 +118,14 @@ class ImapRun(ImapAccount):
             self.report.plan.extend((*first, *plan.actions))
         else:
             Execution(self, session, boxes, plan).run()
+
+    def _refuse_links(self, boxes: Iterable[Box]) -> None:
+        """A mailbox whose folder is a link is left alone, and the others go on."""
+        for box in boxes:
+            link = linked(self.home.root, box.row.path)
+            if link is not None:
+                box.vanished, box.new = True, False
+                self.fail(box, link)
 
     def _check_listed(self, listed: Sequence[RemoteMailbox]) -> None:
         """An account always has INBOX (RFC 9051, 5.1): a server that does not list it now has not told what there is."""
@@ -151,13 +160,18 @@ class ImapRun(ImapAccount):
         del session, first
         return listed
 
+    def _is_to_be_renamed(self, row: MailboxRow) -> bool:
+        """Whether a mailbox is to be called at the server as its folder, which was renamed here, and can be as far as is known."""
+        state = self.home.state
+        return state.get(f"wanted:{row.id}") is not None and state.get(f"told-name:{row.id}") is None
+
     def _rename(self, renamed: Sequence[Renamed]) -> None:
         """Folders follow mailboxes that were renamed at the server. In a dry run only the name is another."""
         if not renamed:
             return
         root, state = self.home.root, self.home.state
         # A folder that was given the name of another one here stays: its mailbox is to have that name too.
-        stays = {entry.row.id for entry in renamed if self.options.dry_run or state.get(f"wanted:{entry.row.id}") is not None}
+        stays = {entry.row.id for entry in renamed if self.options.dry_run or self._is_to_be_renamed(entry.row)}
         leaving = {entry.row.path for entry in renamed if entry.row.id not in stays}
         taken = {row.path for row in state.mailboxes().values()} - leaving
         for entry in renamed:
@@ -193,7 +207,8 @@ class ImapRun(ImapAccount):
         """
         state = self.home.state
         for box in boxes:
-            self.look_here(box)
+            if not box.vanished:
+                self.look_here(box)
         self.looked_here(boxes)
         for box in boxes:
             if box.odd:
@@ -377,7 +392,7 @@ class ImapRun(ImapAccount):
         account = self.account
         for box in boxes:
             # A mailbox that is new to the state may lie here all the same: after a lost state, or an earlier configuration.
-            if not self.home.trusted or box.new:
+            if (not self.home.trusted or box.new) and not box.vanished:
                 rebuild.unknown_files(self.home, box)
         recognised: list[Recognise] = []
         for box in boxes:
@@ -534,14 +549,10 @@ class ImapRun(ImapAccount):
                 box.delta.new.remove(uid)
                 recognised.append(Recognise(box.name, pair.uid, uid, flags))
                 continue
-            if self._device(box) != self._device(to):
+            if not can_rename(self.home, box, to):
                 continue  # no rename can reach it: deleted here, and fetched there
             moves.append(oneway.Move(box.name, pair, to.name, uid, flags))
         return moves
-
-    def _device(self, box: Box) -> int:
-        """The file system that the mailbox's directory is in, or is to be in."""
-        return os.stat(box.maildir.path if box.maildir.exists() else self.home.root).st_dev
 
     def left(self, box: Box) -> bool:
         """Whether messages are gone from the mailbox on one side, which means that they may be in another."""

@@ -65,7 +65,7 @@ class Box:
         self.apart: frozenset[MessageKey] = frozenset()
         """Mode disconnected: files here that are none of the server's messages, however alike."""
         self.vanished = False
-        """Mode disconnected: its directory was here, and is gone."""
+        """Its directory was here and is gone, which counts in mode disconnected; or it is a link. The mailbox is left alone."""
         self.unpaired: dict[bytes, list[Uid]] = {}
         """Digest to rows without a UID: a download that turns out to be one of these is not stored twice."""
         self.unidentified: set[Uid] = set()
@@ -290,6 +290,12 @@ def _shown(boxes: Sequence[RemoteMailbox]) -> str:
     """Names of mailboxes, as many as anybody reads."""
     names = ", ".join(printable(box.name) for box in boxes[:NAMES_SHOWN])
     return f"{names} and {len(boxes) - NAMES_SHOWN:,} more" if len(boxes) > NAMES_SHOWN else names
+
+
+def can_rename(home: Home, source: Box, target: Box) -> bool:
+    """Whether a rename can bring a file from one mailbox to another: both lie, or are to lie, on one device."""
+    devices = {os.stat(box.maildir.path if box.maildir.exists() else home.root).st_dev for box in (source, target)}
+    return len(devices) == 1
 
 
 def _only(wanted: list[RemoteMailbox], selectable: Sequence[RemoteMailbox], only: Sequence[str]) -> list[RemoteMailbox]:

@@ -6,7 +6,6 @@ storage. Only then may anything be deleted at the server.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +13,7 @@ from contextlib import closing
 from functools import partial
 
 from fetchmail_py.errors import AuthenticationFailed, ConnectionLost, ProtocolError, ServerRefused, ServerUnreachable, StoreError
-from fetchmail_py.model import DELETED, NO_FLAGS, Flags, MailboxName, MessageKey, Stage, Uid, UidValidity
+from fetchmail_py.model import DELETED, NO_FLAGS, Flags, MailboxName, Stage, Uid, UidValidity
 from fetchmail_py.plan import oneway, twoway
 from fetchmail_py.plan.actions import (
     Action,
@@ -30,9 +29,7 @@ from fetchmail_py.plan.actions import (
 from fetchmail_py.session import imap_look
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import Fetched, Fetcher, FetchRequest, MailboxFailed, NotFetched
-from fetchmail_py.store import content
-from fetchmail_py.store.delivery import new_key
-from fetchmail_py.store.maildir import LocalFile, PublishError, letters_of
+from fetchmail_py.store.maildir import PublishError
 from fetchmail_py.sync.arrivals import Arrivals, MaildirSink
 from fetchmail_py.sync.imap_boxes import Box
 from fetchmail_py.sync.imap_deletions import Deletions
@@ -65,8 +62,6 @@ class Execution(Work):
         self._lock = threading.Lock()
         self._two_way = run.account.mode == twoway.DISCONNECTED
         self._deletions = Deletions(self)
-        self._keys: dict[int, set[MessageKey]] = {}
-        """Every key that a file or a row has, of the mailboxes that files are moved into."""
 
     def run(self) -> None:
         """Everything the plan has, then what is now true of each mailbox."""
@@ -76,7 +71,7 @@ class Execution(Work):
         growing = {action.mailbox for action in self._plan.actions if isinstance(action, Download)}
         for box in self.boxes.values():
             if box.new or box.name in growing:
-                self._create(box)
+                self.create(box)
         self.home.barrier.directories(())
         self._deletions.begin(self._plan.actions)
         try:
@@ -84,8 +79,7 @@ class Execution(Work):
                 self._recognise(action)
             self.home.save_keywords()
             self.home.commit()
-            for move in self._of(MoveLocal):
-                self._move(move)
+            self.move([move for move in self._of(MoveLocal) if isinstance(move, MoveLocal)])
             push = None
             meanwhile: Callable[[], None] = _nothing
             if self._two_way:
@@ -118,15 +112,6 @@ class Execution(Work):
     def _of(self, kind: type[Action]) -> Iterator[Action]:
         return (action for action in self._plan.actions if type(action) is kind)
 
-    def _create(self, box: Box) -> None:
-        subfolder = self.run_of.account.layout == "maildir++" and bool(box.row.path)
-        if not box.maildir.exists() or not os.path.isdir(box.maildir.tmp) or box.new:
-            box.maildir.create(subfolder=subfolder)
-        if box.look is not None:
-            box.row.uidvalidity = box.look.uidvalidity
-        box.row.settled = False
-        self.state.save_mailbox(box.row)
-
     # -- what is here already ----------------------------------------------------------------------------------------
 
     def _recognise(self, action: Action) -> None:
@@ -148,65 +133,6 @@ class Execution(Work):
         """With `expunge`: what is marked on both sides when it is recognised shows in a full look only, which the next one is."""
         if DELETED in flags and self.run_of.account.expunge:
             self.state.put("expunge", None)
-
-    def _move(self, action: Action) -> None:
-        """The row goes first, as an arrival in the other mailbox: a cut in between leaves a move to be finished."""
-        assert isinstance(action, MoveLocal)
-        owner, target = self.boxes[action.mailbox], self.boxes[action.to]
-        box = self.boxes[action.found_in or action.mailbox]
-        file = self.find(box, action.key, self.state.pairs_of(owner.row.id, [action.uid]).get(action.uid))
-        if file is None and self._two_way:
-            # Moved here too, since we looked: the next look finds out where to.
-            for other in (owner, target, box):
-                other.unfinished = other.touched = True
-            self.run_of.again = True
-            return
-        if file is None or (self._two_way and not self._as_stored(owner, action.uid, file)):
-            # Gone or edited here: then it is simply new over there, and what was edited is a new message here.
-            target.unfinished = box.touched = True
-            self.run_of.again = True
-            self.state.forget(owner.row.id, [action.uid])
-            return
-        self._create(target)
-        key = action.key if box is target else self._free_key(target, action.key)
-        self.state.move(owner.row.id, action.uid, target.row.id, action.to_uid, action.flags)
-        self.state.set_key(target.row.id, action.to_uid, key)
-        self.home.begin_move(target.row, action.to_uid, box.row, action.key)
-        flags = action.flags if action.here is None else action.here
-        letters = letters_of(flags, self.home.keyword_letters(target.row, flags))
-        self.home.save_keywords()
-        self.home.commit()
-        if box is target:
-            # It was brought there by hand already.
-            self.report.moved_local += 1
-        elif box.maildir.move(action.key, file, target.maildir, letters, key) is None:
-            self.state.forget(target.row.id, [action.to_uid])
-            target.unfinished = True
-        else:
-            self.report.moved_local += 1
-        if action.here is not None:
-            self.run_of.again = True
-        touched = (box.maildir.new, box.maildir.cur, target.maildir.new, target.maildir.cur)
-        self.home.barrier.directories(touched)
-        box.touched = target.touched = True
-        self.state.arrived()
-        self.home.end_move(target.row, action.to_uid)
-        self.home.commit()
-
-    def _free_key(self, target: Box, key: MessageKey) -> MessageKey:
-        """The key that a file gets in the mailbox that it is moved to: its own, unless a message there has the same.
-
-        `cp` keeps a file's name, and so its key: two messages of one key in one mailbox could not be told apart.
-        """
-        taken = self._keys.get(target.row.id)
-        if taken is None:
-            rows = self.state.rows(target.row.id)
-            known = {MessageKey(octets.decode("utf-8", "surrogatepass")) for _, octets, _, _ in rows}
-            taken = self._keys[target.row.id] = target.maildir.every_key() | known
-        if key in taken:
-            key = new_key()
-        taken.add(key)
-        return key
 
     def _local(self, actions: Iterable[Action]) -> None:
         """Flags, deletions here, and what only the state has to know."""
@@ -238,16 +164,6 @@ class Execution(Work):
         # The names first: a row must never say what the directory does not have.
         self.home.barrier.directories(())
         self.home.commit()
-
-    def _as_stored(self, box: Box, uid: Uid, file: LocalFile) -> bool:
-        """Whether the file has the content that was stored: nobody has edited it since, as far as can be told."""
-        known = self.state.known_message(box.row.id, uid)
-        try:
-            return known is None or not content.is_edited(
-                box.maildir.path_of(file), known.size, known.sha256, known.internaldate
-            )
-        except (FileNotFoundError, StoreError):
-            return True
 
     # -- downloads ---------------------------------------------------------------------------------------------------
 
@@ -420,6 +336,8 @@ class Execution(Work):
             box = self.boxes[name]
             for message, words in zip(messages, letters[name], strict=False):
                 flags = message.flags or NO_FLAGS
+                if self._two_way and self.trashed.is_one(box, message.uid, message.delivered.sha256):
+                    continue
                 self._arrivals.stored(box.name, box.maildir, message.delivered, flags, words, message.internaldate)
         if failure is not None:
             self.state.arrived()
@@ -496,6 +414,8 @@ class Execution(Work):
     def _record(self, box: Box) -> None:
         """What the next run may take for granted: only what was seen and has been carried out."""
         row, look = box.row, box.look
+        if look is not None and not box.unfinished:
+            self.trashed.seen(box)
         row.mailbox_id = box.remote.mailbox_id
         if self._two_way and not box.vanished and (row.inode is None or box.signature is not None or box.touched or box.new):
             row.inode, row.born = box.maildir.inode(), box.maildir.born()

@@ -510,19 +510,23 @@ class Push:
         if trash is None:
             self._expunge(box, going, also_here)
             return
+        self._trash.expect(box, going, trash)
         for lot in self._lots(box, going):
             try:
-                in_trash = self._trash.take(box, lot, also_here, trash)
+                taken = self._trash.take(box, lot, also_here, trash)
             except ServerRefused as error:
                 if error.code != "NOPERM":
                     raise
                 self._deletions.hold(box, lot, f"the server does not allow it: {error.detail}")
                 return
-            gone = [uid for uid in lot if in_trash.get(uid)]
-            self._deleted(box, gone, [uid for uid in also_here if uid in in_trash])
-            for uid in in_trash.keys() - gone:
+            gone = [uid for uid in lot if taken.gone.get(uid)]
+            followed = self._trash.follow(box, also_here.intersection(gone), taken, trash)
+            self._deleted(box, gone, also_here.intersection(taken.gone))
+            for uid in taken.gone.keys() - gone:
                 self._deletions.original_stays(box, uid)
-            self._trash.settle(box, in_trash)
+            self._trash.settle(box, taken.gone)
+            if followed:
+                self._confirm(self._work.boxes[trash], followed)
             self._work.home.commit()
             if not gone:
                 break  # nor will the rest

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from fetchmail_py.errors import ServerRefused
 from fetchmail_py.identity import NO_IDENTITY, identity
-from fetchmail_py.model import DELETED, NO_FLAGS, UID_MAX, MailboxName, Uid, UidSet
-from fetchmail_py.plan import push
+from fetchmail_py.model import DELETED, NO_FLAGS, UID_MAX, MailboxName, RemoteMailbox, Uid, UidSet
+from fetchmail_py.plan import patterns, push
+from fetchmail_py.plan.actions import MoveLocal
 from fetchmail_py.session import imap_store
 from fetchmail_py.session.imap_fetch import Identified, identify
 from fetchmail_py.session.imap_look import read_select, select_command
-from fetchmail_py.sync.imap_boxes import Box
+from fetchmail_py.sync.imap_boxes import Box, can_rename
 from fetchmail_py.sync.imap_deletions import Deletions
 from fetchmail_py.sync.imap_work import Work
 
@@ -34,6 +35,17 @@ class _Intent(NamedTuple):
     since: int
     """The trash's UIDNEXT before: their copies have no lower UIDs."""
     uids: list[int]
+
+
+class Taken(NamedTuple):
+    """What is in the trash now."""
+
+    gone: dict[Uid, bool]
+    """Whether each is gone from where it was."""
+    uids: dict[Uid, Uid]
+    """Which UID each has in the trash, as far as the server tells."""
+    uidvalidity: int
+    """The trash's; 0: not told."""
 
 
 class Trash:
@@ -55,18 +67,23 @@ class Trash:
             yield MailboxName(intent.trash), pending
         yield None, [uid for uid in action.uids if uid not in pending]
 
-    def take(self, box: Box, uids: Sequence[Uid], also_here: Collection[Uid], trash: MailboxName) -> dict[Uid, bool]:
-        """Moves messages of the mailbox selected for changes: what is in the trash now, and whether it is gone from where it was.
+    def expect(self, box: Box, uids: Collection[Uid], trash: MailboxName) -> None:
+        """They are about to be moved there, and will come down again as what they were."""
+        name = RemoteMailbox(trash, box.remote.delimiter, frozenset())
+        if trash in self._work.boxes or patterns.wanted(name, self._work.run_of.account.mailboxes):
+            known = [self._work.state.known_message(box.row.id, uid) for uid in uids]
+            self._work.trashed.expect(trash, [message.sha256 for message in known if message is not None])
+            self._work.home.commit()
 
-        Raises ServerRefused.
-        """
+    def take(self, box: Box, uids: Sequence[Uid], also_here: Collection[Uid], trash: MailboxName) -> Taken:
+        """Moves messages of the mailbox selected for changes. Raises ServerRefused."""
         there = self._there_already(box, uids, trash)
         if self._work.run_of.account.expunge or not self._atomic:
             self._begin(box, uids, trash)
         opened = imap_store.open_for_changes(self._work.session, box.name, box.uidvalidity)
         if opened.reason is not None:
             box.unfinished = self._work.run_of.again = True
-            return {}
+            return Taken({}, {}, 0)
         if self._work.run_of.account.expunge:
             self._unmark(box, uids, also_here)
         try:
@@ -80,7 +97,30 @@ class Trash:
         self._deletions.hold(box, copied.left, copied.reason or "")
         # What is told as neither moved nor copied is not there.
         known = {*copied.uids, *there}
-        return {uid: uid not in copied.left for uid in uids if uid not in copied.left or not copied.uids or uid in known}
+        gone = {uid: uid not in copied.left for uid in uids if uid not in copied.left or not copied.uids or uid in known}
+        if trash in self._work.trashed:
+            self._work.trashed.are(copied.uidvalidity, copied.uids.values())
+        return Taken(gone, copied.uids, copied.uidvalidity)
+
+    def follow(self, box: Box, uids: Iterable[Uid], taken: Taken, trash: MailboxName) -> list[Uid]:
+        """Files that are still here go to the trash here too, rather than that they come down again; returns their UIDs there.
+
+        Only where it is certain which message they are there, and where a rename reaches it.
+        """
+        target = self._work.boxes.get(trash)
+        if target is None or target.vanished or taken.uidvalidity != target.uidvalidity:
+            return []
+        if not can_rename(self._work.home, box, target):
+            return []
+        known = self._work.state.pairs_of(target.row.id, taken.uids.values())
+        moves = []
+        for uid, pair in self._work.state.pairs_of(box.row.id, uids).items():
+            file, new = self._work.find(box, pair.key, pair), taken.uids.get(uid)
+            if file is not None and new is not None and new not in known:
+                here = self._work.home.flags_known(box.row, file, pair.flags) - {DELETED}
+                moves.append(MoveLocal(box.name, uid, pair.key, trash, new, pair.flags - {DELETED}, None, here))
+        self._work.move(moves)
+        return [move.to_uid for move in moves]
 
     def settle(self, box: Box, uids: Collection[Uid]) -> None:
         """These are in the trash."""

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 
-from fetchmail_py.errors import FetchmailError, ServerBusy, ServerRefused
+from fetchmail_py.errors import FetchmailError, ServerBusy, ServerRefused, StoreError
 from fetchmail_py.identity import NO_IDENTITY, identity
 from fetchmail_py.model import NO_FILE, Flags, MailboxName, MessageKey, Pair, Uid, UidSet
 from fetchmail_py.plan import oneway, twoway
+from fetchmail_py.plan.actions import MoveLocal
 from fetchmail_py.report import Alert
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.session.imap_fetch import identify
 from fetchmail_py.session.login import Login
+from fetchmail_py.store import content
+from fetchmail_py.store.delivery import new_key
 from fetchmail_py.store.maildir import EditedError, LocalFile, letters_of
 from fetchmail_py.sync.context import RunContext
 from fetchmail_py.sync.home import endpoint_of
 from fetchmail_py.sync.imap_boxes import Box
+from fetchmail_py.sync.trashed import Trashed
 from fetchmail_py.wire.utf7 import printable
 
+MOVES_AT_ONCE = 256
+"""Files that are moved between two commits."""
 _MEANWHILE = {"EXPUNGEISSUED", "NONEXISTENT", "TRYCREATE"}
 """Refusals that tell of another client at work (RFC 5530)."""
 
@@ -94,6 +101,19 @@ class Work:
         """Directories that were read since the look, by mailbox."""
         self.fetched: set[tuple[MailboxName, Uid]] = set()
         """What came in during this run, where it is to be deleted at the server afterwards."""
+        self.trashed = Trashed(run.home.state)
+        self._keys: dict[int, set[MessageKey]] = {}
+        """Every key that a file or a row has, of the mailboxes that files are moved into."""
+
+    def create(self, box: Box) -> None:
+        """Makes a mailbox's directory, as far as it is not there."""
+        subfolder = self.run_of.account.layout == "maildir++" and bool(box.row.path)
+        if not box.maildir.exists() or not os.path.isdir(box.maildir.tmp) or box.new:
+            box.maildir.create(subfolder=subfolder)
+        if box.look is not None:
+            box.row.uidvalidity = box.look.uidvalidity
+        box.row.settled = False
+        self.state.save_mailbox(box.row)
 
     def no_longer_aside(self, box: Box, key: MessageKey, uid: Uid) -> None:
         """A message is on both sides. Nearly always nothing is set aside, and a question for each has its price."""
@@ -133,6 +153,93 @@ class Work:
         if removed:
             self.report.deleted_local += 1
             self.home.barrier.created((box.maildir.new, box.maildir.cur))
+
+    def move(self, actions: Sequence[MoveLocal]) -> None:
+        """Files go to other mailboxes. Their rows go first, as arrivals there: a cut in between leaves moves to be finished."""
+        for start in range(0, len(actions), MOVES_AT_ONCE):
+            begun = []
+            for action in actions[start : start + MOVES_AT_ONCE]:
+                going = self._moving(action)
+                if going is not None:
+                    begun.append((action, going))
+            if not begun:
+                continue
+            self.home.save_keywords()
+            self.home.commit()
+            for action, going in begun:
+                self._move(action, *going)
+            self.home.barrier.directories(())
+            self.state.arrived()
+            for action, _ in begun:
+                self.home.end_move(self.boxes[action.to].row, action.to_uid)
+            self.home.commit()
+
+    def _moving(self, action: MoveLocal) -> tuple[LocalFile, MessageKey, str] | None:
+        """The intent to move a file: where it is, its key and its letters in the new place. None where it cannot be moved."""
+        owner, target = self.boxes[action.mailbox], self.boxes[action.to]
+        box = self.boxes[action.found_in or action.mailbox]
+        two_way = self.run_of.account.mode == twoway.DISCONNECTED
+        file = self.find(box, action.key, self.state.pairs_of(owner.row.id, [action.uid]).get(action.uid))
+        if file is None and two_way:
+            # Moved here too, since we looked: the next look finds out where to.
+            for other in (owner, target, box):
+                other.unfinished = other.touched = True
+            self.run_of.again = True
+            return None
+        if file is None or (two_way and not self._as_stored(owner, box, action.uid, file)):
+            # Gone or edited here: then it is simply new over there, and what was edited is a new message here.
+            target.unfinished = box.touched = True
+            self.run_of.again = True
+            self.state.forget(owner.row.id, [action.uid])
+            return None
+        self.create(target)
+        key = action.key if box is target else self._free_key(target, action.key)
+        self.state.move(owner.row.id, action.uid, target.row.id, action.to_uid, action.flags)
+        self.state.set_key(target.row.id, action.to_uid, key)
+        flags = action.flags if action.here is None else action.here
+        letters = letters_of(flags, self.home.keyword_letters(target.row, flags))
+        self.home.begin_move(target.row, action.to_uid, box.row, action.key, letters)
+        return file, key, letters
+
+    def _move(self, action: MoveLocal, file: LocalFile, key: MessageKey, letters: str) -> None:
+        target, box = self.boxes[action.to], self.boxes[action.found_in or action.mailbox]
+        if box is target:
+            # It was brought there by hand already.
+            self.report.moved_local += 1
+        elif box.maildir.move(action.key, file, target.maildir, letters, key) is None:
+            self.state.forget(target.row.id, [action.to_uid])
+            target.unfinished = True
+        else:
+            self.report.moved_local += 1
+        if action.here is not None:
+            self.run_of.again = True
+        self.home.barrier.created((box.maildir.new, box.maildir.cur, target.maildir.new, target.maildir.cur))
+        box.touched = target.touched = True
+
+    def _free_key(self, target: Box, key: MessageKey) -> MessageKey:
+        """The key that a file gets in the mailbox that it is moved to: its own, unless a message there has the same.
+
+        `cp` keeps a file's name, and so its key: two messages of one key in one mailbox could not be told apart.
+        """
+        taken = self._keys.get(target.row.id)
+        if taken is None:
+            rows = self.state.rows(target.row.id)
+            known = {MessageKey(octets.decode("utf-8", "surrogatepass")) for _, octets, _, _ in rows}
+            taken = self._keys[target.row.id] = target.maildir.every_key() | known
+        if key in taken:
+            key = new_key()
+        taken.add(key)
+        return key
+
+    def _as_stored(self, owner: Box, box: Box, uid: Uid, file: LocalFile) -> bool:
+        """Whether a file, which lies in `box`, has the content that was stored: nobody has edited it, as far as can be told."""
+        known = self.state.known_message(owner.row.id, uid)
+        try:
+            return known is None or not content.is_edited(
+                box.maildir.path_of(file), known.size, known.sha256, known.internaldate
+            )
+        except (FileNotFoundError, StoreError):
+            return True
 
     def set_flags(self, box: Box, pair: Pair, flags: Flags) -> bool:
         """Gives the file the flags: all of them in mode mirror, else those that changed at the server."""

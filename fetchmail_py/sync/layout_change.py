@@ -7,22 +7,26 @@ what other programs have made would mean another mailbox. Where the directories 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import NamedTuple
 
+from fetchmail_py.config import Account
 from fetchmail_py.errors import ConfigError
-from fetchmail_py.model import RemoteMailbox, count_of
+from fetchmail_py.model import MailboxName, RemoteMailbox, count_of
 from fetchmail_py.plan import patterns
 from fetchmail_py.store.layout import FS, MAILDIRPP, path_for
-from fetchmail_py.store.state import MailboxRow
+from fetchmail_py.store.state import MailboxRow, StateDb
 from fetchmail_py.sync import local
 from fetchmail_py.sync.home import Home
 from fetchmail_py.sync.renaming import Following, can_follow
+from fetchmail_py.wire.utf7 import encode_mailbox
 
 _FACT = "places"
 
 
-class _Settings(NamedTuple):
+class Settings(NamedTuple):
+    """What says where a mailbox lies."""
+
     layout: str
     map: Mapping[str, str]
 
@@ -30,8 +34,8 @@ class _Settings(NamedTuple):
 def follow_settings(home: Home, note: Callable[[str], None]) -> None:
     """Moves the directories where `layout` and `map` want them now. Raises ConfigError where that is not safe."""
     state, account = home.state, home.account
-    now = _Settings(account.layout, dict(account.map))
-    before = _before(home, now)
+    now = settings_of(account)
+    before = settings_before(state, now)
     if before == now and state.get(_FACT) is not None:
         return
     rows = state.mailboxes()
@@ -63,29 +67,47 @@ def follow_settings(home: Home, note: Callable[[str], None]) -> None:
         note(f"{told} followed")
 
 
-def _before(home: Home, now: _Settings) -> _Settings:
+def settings_of(account: Account) -> Settings:
+    """The settings that count now."""
+    return Settings(account.layout, dict(account.map))
+
+
+def settings_before(state: StateDb, now: Settings) -> Settings:
     """The settings by which the mailboxes were put where they are."""
-    fact = home.state.get(_FACT)
+    fact = state.get(_FACT)
     if fact is not None:
         layout, mapping = json.loads(fact)
-        return _Settings(layout, mapping)
+        return Settings(layout, mapping)
     # An earlier version did not keep them: the paths tell the layout.
-    paths = [row.path for row in home.state.mailboxes().values()]
+    paths = [row.path for row in state.mailboxes().values()]
     if not paths:
         return now
     return now._replace(layout=MAILDIRPP if any(not path or path.startswith(".") for path in paths) else FS)
 
 
-def _path(home: Home, row: MailboxRow, settings: _Settings, taken: set[str] | None = None) -> str:
+def path_of_name(row: MailboxRow, rows: Collection[MailboxRow], settings: Settings) -> str | None:
+    """Where a mailbox's folder would lie by its name, if it lies elsewhere. None: the two are called alike."""
+    local = patterns.local_name(row.name, row.delimiter, settings.map)
+    path = path_for(local, row.delimiter, layout=settings.layout)
+    wire = MailboxName(encode_mailbox(local, utf8=False).decode("ascii", "replace"))  # as mbsync and Dovecot have it
+    if row.path in {path, path_for(wire, row.delimiter, layout=settings.layout)}:
+        return None
+    beside = path_for(local, row.delimiter, layout=settings.layout, taken={path})
+    if row.path == beside and any(other.path.casefold() == path.casefold() for other in rows):
+        return None  # its place is another's
+    return path
+
+
+def _path(home: Home, row: MailboxRow, settings: Settings, taken: set[str] | None = None) -> str:
     name = patterns.local_name(row.name, row.delimiter, settings.map)
     return path_for(name, row.delimiter, layout=settings.layout, taken=taken or (), fold_case=home.fold_case)
 
 
-def _refuse_unsafe(home: Home, before: _Settings, now: _Settings, following: list[Following], known: set[str]) -> None:
+def _refuse_unsafe(home: Home, before: Settings, now: Settings, following: list[Following], known: set[str]) -> None:
     """Only what is as the last run left it can follow: else a folder that is new here, or was renamed, would be lost sight of."""
     leaving = {row.path for row, *_ in following}
     reason = next((
-        f"{path} is there already, or on another disk" for row, _, _, path in following
+        f"{path} is there already, or on another disk, or a link" for row, _, _, path in following
         if not can_follow(home.root, row.path, path, leaving)
     ), None)  # fmt: skip
     hint = "put that right"
@@ -123,7 +145,7 @@ def _new_folders(home: Home, rows: Sequence[MailboxRow], known: Container[str]) 
     ]
 
 
-def _what(before: _Settings, now: _Settings) -> str:
+def _what(before: Settings, now: Settings) -> str:
     if before.layout != now.layout:
         return f'layout was "{before.layout}" and is "{now.layout}"'
     old, new = (json.dumps(dict(settings.map), ensure_ascii=False) for settings in (before, now))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from fetchmail_py.errors import StoreError
 from fetchmail_py.model import EMPTY_FILE, Delivered, Flags, LineEnds, MailboxName, MessageKey, Pair, Stage, Uid, flags_of
-from fetchmail_py.plan.twoway import Here
+from fetchmail_py.plan.twoway import Here, Missing
 from fetchmail_py.store import content
 from fetchmail_py.store.layout import MAILDIRPP, name_of
 from fetchmail_py.store.maildir import LOOKS, LocalFile, Maildir, split_name, tidy
@@ -21,6 +21,7 @@ from fetchmail_py.store.state import MailboxRow
 from fetchmail_py.sync import same_key
 from fetchmail_py.sync.home import Home
 from fetchmail_py.sync.imap_boxes import Box
+from fetchmail_py.sync.place import linked
 
 EDITED_AMONG = 2000
 """Drafts are edited in place, under their names: so many files of such a mailbox are looked at in every run."""
@@ -226,6 +227,17 @@ def is_same(path: str, size: int, sha256: bytes) -> bool:
         return False
 
 
+def is_plausibly(box: Box, file: LocalFile, gone: Missing) -> bool:
+    """Whether a file with a missing one's name and size is that one: read only where its time tells that it may have been edited.
+
+    A rename leaves a file its time, an edit does not. One that cannot be read is what its name says.
+    """
+    try:
+        return not content.is_edited(box.maildir.path_of(file), gone.size, gone.sha256, gone.internaldate)
+    except (FileNotFoundError, StoreError):
+        return True
+
+
 def register(
     home: Home,
     box: Box,
@@ -320,7 +332,7 @@ def elsewhere(home: Home, rows: Collection[MailboxRow]) -> list[tuple[MailboxRow
     if all(home.maildir(row).inode() == row.inode for row in known):
         return []
     # Of the directories of a copy, some may have each other's inodes by chance.
-    lost = [row for row in known if not _is_its_own(home.maildir(row), row)]
+    lost = [row for row in known if not _is_its_own(home.maildir(row), row) and linked(home.root, row.path) is None]
     by_path = {place.path: place for place in places(home.root, home.account.layout)}
     by_inode = {place.inode: place for place in by_path.values()}
     found: list[tuple[MailboxRow, Place]] = []

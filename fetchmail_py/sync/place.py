@@ -183,6 +183,27 @@ def of_another(account: Account, state: StateDb) -> SafetyStop | None:
     )
 
 
+def linked(root: str, path: str) -> StoreError | None:
+    """What is wrong with a mailbox whose folder is reached through a symbolic link below the account's `maildir`, or has one in it.
+
+    A mailbox's path never leaves the Maildir: what a link points to may be anybody's.
+    """
+    folder = root
+    way = []
+    for level in path.split("/") if path else ():
+        folder = f"{folder}/{level}"
+        way.append(folder)
+    way += [f"{folder}/{part}" for part in ("cur", "new", "tmp")]
+    link = next((place for place in way if os.path.islink(place)), None)
+    if link is None:
+        return None
+    return StoreError(
+        f"{link} is a symbolic link, and none is followed: nothing was done in this mailbox, on either side",
+        path=link,
+        hint="put the folder itself there (a disk can be mounted on it), or leave the mailbox out with `mailboxes`",
+    )
+
+
 class Lost(NamedTuple):
     """A mailbox of the two-way mode whose folder is not what it was."""
 
@@ -197,6 +218,9 @@ def lost_folder(root: str, account: str, state: StateDb, row: MailboxRow, barrie
     maildir = Maildir(f"{root}/{row.path}" if row.path else root, barrier)
     if not row.listed or not known:
         return None
+    link = linked(root, row.path)
+    if link is not None:
+        return Lost(link.detail, None)
     if not maildir.has_a_part():
         return Lost("its folder is not where it was: if it was not renamed, --fresh downloads it again", None)
     if not maildir.exists() or row.inode is None:

@@ -20,6 +20,7 @@ from fetchmail_py.store.keywords import FILE_NAME as KEYWORDS
 from fetchmail_py.store.keywords import KeywordTable
 from fetchmail_py.store.maildir import LOOKS, split_name, tidy, with_letters
 from fetchmail_py.store.state import MailboxRow, StateDb
+from fetchmail_py.sync.place import linked
 
 PARTS = ("tmp", "new", "cur", KEYWORDS, "maildirfolder")
 _ASIDE = ".fetchmail-py.renaming-"
@@ -227,6 +228,8 @@ def can_follow(root: str, old: str, new: str, leaving: Iterable[str]) -> bool:
     source, target = f"{root}/{old}", f"{root}/{new}"
     if not os.path.isdir(source):
         return True  # it was renamed here too: there is nothing to bring
+    if linked(root, old) is not None or linked(root, new) is not None:
+        return False
     if new not in set(leaving) and any(os.path.lexists(f"{target}/{part}") for part in ("new", "cur")):
         return False
     while not os.path.isdir(target):

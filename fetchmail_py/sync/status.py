@@ -12,6 +12,7 @@ from fetchmail_py.store import memory
 from fetchmail_py.store.durable import Barrier
 from fetchmail_py.store.state import FILE_NAME, StateDb
 from fetchmail_py.sync import place
+from fetchmail_py.sync.layout_change import path_of_name, settings_before, settings_of
 from fetchmail_py.wire.utf7 import printable
 
 
@@ -37,7 +38,9 @@ def status_of(account: Account) -> AccountStatus:
             count = sum(1 for row in deferred if row.mailbox == 0)
             mailboxes.append(MailboxStatus("maildrop", *totals[0], last_sync, None, count))
         else:
-            for row in state.mailboxes().values():
+            rows = state.mailboxes().values()
+            settings = settings_before(state, settings_of(account))
+            for row in rows:
                 name = names[row.id] = printable(row.name)
                 messages, octets = totals.get(row.id, (0, 0))
                 count = sum(1 for entry in deferred if entry.mailbox == row.id)
@@ -50,6 +53,10 @@ def status_of(account: Account) -> AccountStatus:
                         lost.stop.mailbox = name
                         stops.append(lost.stop)
                     wrong = wrong if lost is None else lost.text
+                    other = path_of_name(row, rows, settings) if row.listed else None
+                    if other is not None:
+                        was = state.get(f"was:{row.id}") if state.get(f"told-name:{row.id}") is not None else None
+                        wrong = "; ".join(filter(None, (_named_apart(row.path, other, was), wrong)))
                 mailboxes.append(MailboxStatus(name, messages, octets, synced, wrong, count))
         restored = remembered is not None and place.is_another_copy(state, remembered)
         for name, (said, *_) in json.loads(state.get(place.LEVELS) or "{}").items():
@@ -68,6 +75,12 @@ def status_of(account: Account) -> AccountStatus:
             restored=restored,
             namesake=place.namesake(account.maildir, remembered) if restored else None,
         )
+
+
+def _named_apart(path: str, other: str, was: str | None) -> str:
+    """Both sides have renamed it, say, or the name it has here is taken at the server; and so is what it `was` there."""
+    before = "" if was is None else f"it was {printable(was)} at the server, which is taken there; "
+    return f"{before}its folder is {path}: rename that to {other} here, or the mailbox at the server, so that both have one name"
 
 
 def _time(text: str | None) -> float | None:

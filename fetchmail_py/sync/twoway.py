@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from fetchmail_py.errors import StoreError
@@ -158,12 +158,12 @@ class TwoWayRun(TwoWayPlaces):
             if pair.stage == Stage.PAIRED or (uid < 0 and pair.stage in {Stage.SENT, Stage.KEPT}):
                 known = self.home.state.known_message(box.row.id, uid)
                 if known is not None:
-                    yield twoway.Missing(box.name, pair, known.size, known.sha256)
+                    yield twoway.Missing(box.name, pair, known.size, known.sha256, known.internaldate)
 
     def _moved_out_of_reach(
         self, by_name: Mapping[MailboxName, Box], missing: Sequence[twoway.Missing], moves: Sequence[twoway.LocalMove]
     ) -> None:
-        """Files that were moved into the folder of a mailbox that the server has no more: the server's copies stay."""
+        """Files that were moved where a run does nothing, as for want of the mailbox at the server: the server's copies stay."""
         moved = {(move.source.mailbox, move.source.pair.uid) for move in moves}
         # Of what is gone from there too, no copy stays where it was: the server's is in another mailbox, or deleted.
         rest = [
@@ -171,7 +171,9 @@ class TwoWayRun(TwoWayPlaces):
             for gone in missing
             if (gone.mailbox, gone.pair.uid) not in moved and not _gone_there(by_name[gone.mailbox], gone.pair.uid)
         ]
-        dead = [row for row in self.home.state.mailboxes().values() if not row.listed] if rest else []
+        left_alone = {box.row.id for box in by_name.values() if box.vanished}
+        rows = self.home.state.mailboxes().values() if rest else ()
+        dead = [row for row in rows if not row.listed or row.id in left_alone]
         for row in dead:
             maildir = self.home.maildir(row)
             if not maildir.exists():
@@ -191,7 +193,8 @@ class TwoWayRun(TwoWayPlaces):
                 if number > 1:
                     what, stays = f"{number} messages were", "copies stay where they are"
                 moved_there = f"{what} moved there from {printable(name)}"
-                self.note(f"{printable(row.name)}: {moved_there}, and the mailbox is no longer at the server: the server's {stays}")
+                why = "its folder is left alone" if row.listed else "the mailbox is no longer at the server"
+                self.note(f"{printable(row.name)}: {moved_there}, and {why}: the server's {stays}")
 
     def _new_files(
         self,
@@ -202,7 +205,9 @@ class TwoWayRun(TwoWayPlaces):
         """The files that no row knows; read only where their names do not tell what they are."""
         if not missing:
             return []
-        names = {(entry.pair.key, entry.size) for entry in missing}
+        names: dict[tuple[MessageKey, int], list[twoway.Missing]] = defaultdict(list)
+        for entry in missing:
+            names[entry.pair.key, entry.size].append(entry)
         found = []
         for box in boxes:
             for key, file in box.strangers.items():
@@ -212,7 +217,7 @@ class TwoWayRun(TwoWayPlaces):
                 except FileNotFoundError:
                     continue
                 digest = None
-                if (key, size) not in names:
+                if not any(local.is_plausibly(box, file, entry) for entry in names.get((key, size), ())):
                     seen = self._inspect(box, key)
                     if seen is None:
                         continue
@@ -415,7 +420,8 @@ class TwoWayRun(TwoWayPlaces):
                 state.forget(by_name[name].row.id, [uid])
         self._left_meanwhile(session, boxes)
         back: list[Recognise] = []
-        moves = [self._as_here(boxes, move) for move in self.moves(session, boxes, back)]
+        trash = self._trash(session, boxes)
+        moves = [self._as_here(boxes, move, trash) for move in self.moves(session, boxes, back)]
         for action in back:
             orphan = self._orphans.pop((action.mailbox, action.old_uid), None)
             if orphan is None:
@@ -430,7 +436,6 @@ class TwoWayRun(TwoWayPlaces):
         for name, pair in [(found.mailbox, found.pair) for found in moves if found.pair.uid < 0]:
             taken.add((name, pair.uid))
             state.undefer(by_name[name].row.id, [f"file:{pair.key}"])
-        trash = self._trash(session, boxes)
         for box in boxes:
             if isinstance(box.delta, twoway.Delta):
                 rows = {row for name, row in taken if name == box.name}
@@ -447,6 +452,7 @@ class TwoWayRun(TwoWayPlaces):
             announced_there=self.announced(boxes, "announced-there"),
             allowed=self.options.allow_mass_delete,
             trash=trash,
+            expunge=account.expunge,
         )
         self.stopped(boxes, plan)
         return plan
@@ -477,12 +483,14 @@ class TwoWayRun(TwoWayPlaces):
         here = box.here.flags if box.here is not None else {}
         return [(action, here.get(action.old_uid, pairs[action.old_uid].flags)) for action in actions]
 
-    def _as_here(self, boxes: Iterable[Box], move: oneway.Move) -> oneway.Move:
-        """The move with what was changed here on the way."""
+    def _as_here(self, boxes: Iterable[Box], move: oneway.Move, trash: MailboxName | None) -> oneway.Move:
+        """The move with what was changed here on the way. A mark for deletion has been heeded once it is in the trash."""
         box = next(box for box in boxes if box.name == move.mailbox)
         moved = [local for local, _ in self._orphans.values()] + self._local_moves
         flags = {(local.source.mailbox, local.source.pair.uid): local.file.flags for local in moved}
         here = flags.get((move.mailbox, move.pair.uid), (box.here or twoway.UNCHANGED).flags.get(move.pair.uid))
+        if here is not None and self.account.expunge and move.to == trash:
+            here -= {DELETED}
         if here is None or here == move.pair.flags:
             return move
         return move._replace(here=twoway.merge(move.pair.flags, here, move.flags))

@@ -21,6 +21,7 @@ from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.store.state import MailboxRow
 from fetchmail_py.sync import local
 from fetchmail_py.sync.imap import ImapRun
+from fetchmail_py.sync.layout_change import path_of_name, settings_of
 from fetchmail_py.sync.renaming import Following, record
 from fetchmail_py.wire.utf7 import printable
 
@@ -61,10 +62,12 @@ class TwoWayNames(ImapRun):
         found = {row.path: (row, place) for row, place in local.elsewhere(self.home, rows.values())}
         if not found:
             return []
+        # The name that goes with a place is its mailbox's, unless that is called otherwise than its folder.
+        of_rows = {path: self._wanted(row) or (row.name if self._alike(row, rows) else None) for path, row in by_path.items()}
         names, _ = local.server_names(
-            self.home, [place for _, place in found.values() if place.path not in by_path], delimiter_of(listed)
+            self.home, [place for _, place in found.values() if of_rows.get(place.path) is None], delimiter_of(listed)
         )
-        names |= {path: self._wanted(row) or row.name for path, row in by_path.items()}
+        names |= {path: name for path, name in of_rows.items() if name is not None}
         taken = {box.name for box in listed} | set(rows)
         # An earlier run was cut, which was to give these other names.
         promised = {row.name for row in rows.values() if self._wanted(row) not in {None, row.name}}
@@ -102,6 +105,10 @@ class TwoWayNames(ImapRun):
         if self.home.state.get(_OPEN) is None:
             return listed
         delimiter = delimiter_of(listed)
+        rows = self.home.state.mailboxes()
+        for row in rows.values():
+            if self._wanted(row) is not None and self._alike(row, rows):
+                self._agreed(row)  # somebody has given the one the other's name
         failed: set[tuple[MailboxName, MailboxName]] = set()
         while True:
             rows = self.home.state.mailboxes()
@@ -123,6 +130,10 @@ class TwoWayNames(ImapRun):
                 listed = [box._replace(name=renames.renamed(box.name, *step, delimiter)) for box in listed]
             else:
                 failed.add(step)
+
+    def _alike(self, row: MailboxRow, rows: Mapping[MailboxName, MailboxRow]) -> bool:
+        """Whether a mailbox is called as its folder."""
+        return path_of_name(row, rows.values(), settings_of(self.account)) is None
 
     def _wanted(self, row: MailboxRow) -> MailboxName | None:
         """What a mailbox is to be called at the server, if another name than it had."""
@@ -163,8 +174,11 @@ class TwoWayNames(ImapRun):
             self.note(f"{printable(row.name)}: it cannot be renamed at the server as here; its folder is {row.path}")
             self._agreed(row)
         elif was in taken or self._wanted(row) == was:
-            taken_there = f"it was {printable(was)} at the server, which is taken there"
-            self.note(f"{printable(row.name)}: {taken_there}; its folder is {row.path}")
+            # It is tried in each run, and told once: `status` shows it until it is solved.
+            if state.get(f"told-name:{row.id}") is None:
+                state.put(f"told-name:{row.id}", "1")
+                taken_there = f"it was {printable(was)} at the server, which is taken there"
+                self.note(f"{printable(row.name)}: {taken_there}; its folder is {row.path}")
             return False
         else:
             state.put(f"wanted:{row.id}", was)
@@ -174,6 +188,7 @@ class TwoWayNames(ImapRun):
     def _agreed(self, row: MailboxRow) -> None:
         self.home.state.put(f"wanted:{row.id}", None)
         self.home.state.put(f"was:{row.id}", None)
+        self.home.state.put(f"told-name:{row.id}", None)
 
     def _ended(self, rows: Iterable[MailboxRow], there: Collection[MailboxName]) -> bool:
         """Nothing can be renamed any more: whether that is the end, and no mailbox is on its way back to its old name."""

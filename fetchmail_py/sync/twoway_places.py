@@ -62,13 +62,14 @@ class TwoWayPlaces(TwoWayNames):
         actions: list[Action] = []
         there = {box.name for box in listed}
         hollow = {box.name for box in listed if not box.selectable}
-        known = sorted((box.row for box in boxes if not box.new), key=lambda row: row.name)  # what is below comes after
+        mine = [box.row for box in boxes if not box.new and not box.vanished]
+        known = sorted(mine, key=lambda row: row.name)  # what is below comes after
         renamed: dict[str, str] = {}
         for entry in local.renamed_here(self.home, known, unknown, names):
-            if entry.name in there:
+            old = entry.row.name
+            if entry.name in there and entry.name != old:
                 continue
             names.pop(entry.path)
-            old = entry.row.name
             went_along = old == entry.name or any(
                 old.startswith(was + delimiter) and entry.name == now + old[len(was) :] for was, now in renamed.items()
             )

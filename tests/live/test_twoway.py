@@ -134,6 +134,30 @@ class TestMessages:
         assert not [name for name in sides.there() if "fetchmail-py" in name]
         sides.settle()
 
+    def test_names_exchanged_differently(self, sides: Sides) -> None:
+        """What cannot be brought together goes on under two names, and `status` says so until the folders are called as there."""
+        sides.start()
+        names = ["Work", "Ünï & mehr", "Trash"]
+        for old, new in (("Work", "aside"), (names[1], "Work"), ("aside", names[1])):
+            (sides.root / old).rename(sides.root / new)
+        for old, new in (("Work", "aside"), ("Trash", "Work"), ("aside", "Trash")):
+            sides.tell("rename", old, new)
+
+        def apart() -> list[str]:
+            boxes = sides.shell.run("status", "--json").json["mailboxes"]
+            return [box["name"] for box in boxes if "so that both have one name" in (box["last_error"] or "")]
+
+        assert sides.shell.run("sync", "--json").json["notices"]
+        assert sides.sync()["notices"] == []
+        assert len(apart()) == 2
+        displaced = next(path for path in sides.root.iterdir() if "%~" in path.name)
+        (sides.root / names[1]).rename(sides.root / "Trash")
+        (sides.root / "Work").rename(sides.root / names[1])
+        displaced.rename(sides.root / "Work")
+        sides.shell.run("sync")
+        assert apart() == []
+        sides.settle()
+
     def test_names_exchanged_there(self, sides: Sides) -> None:
         sides.start()
         before = keyed(sides.root / "Work"), keyed(sides.root / "Archive/2024")
@@ -201,10 +225,13 @@ class TestMessages:
         sides.settle()
 
     def test_trash(self, sides: Sides) -> None:
-        sides.start('trash = "Trash"')
+        sides.start('trash = "Trash"\non_new = "touch ~/told"')
+        told = sides.shell.root / "told"
+        told.unlink()
         sides.path("INBOX", 1).unlink()
         sides.path("Work", 2).unlink()
-        sides.sync(deleted_remote=2, downloaded=2)  # what is in the trash there comes here
+        sides.sync(deleted_remote=2)  # what is in the trash there comes here, and is no new mail
+        assert not told.exists()
         trash = sides.there()["Trash"]
         assert sum(trash.values()) == BOXES["Trash"] + 2
         assert Message(mail("INBOX", 1), frozenset({"\\Seen", "$Work"}), DATE + 1) in trash
@@ -213,6 +240,18 @@ class TestMessages:
         sides.path("INBOX", 1, "Trash").unlink()
         sides.sync(deleted_remote=1)
         assert sum(sides.there()["Trash"].values()) == BOXES["Trash"] + 1
+        sides.settle()
+
+    def test_trash_for_what_is_marked(self, sides: Sides) -> None:
+        sides.start('trash = "Trash"\nexpunge = true')
+        sides.mark(sides.path("INBOX", 1), "FST")
+        sides.store("INBOX", 2, "+", "\\Deleted")
+        report = sides.shell.run("sync", "--json").json
+        assert report["deleted_remote"] == 2
+        assert report["downloaded"] == 0
+        told = sides.bare is None
+        assert (report["moved_local"], report["deleted_local"]) == ((2, 0) if told else (0, 2))
+        assert sum(sides.there()["Trash"].values()) == BOXES["Trash"] + 2
         sides.settle()
 
     def test_expunge(self, sides: Sides) -> None:

@@ -512,7 +512,9 @@ class _Session:
         if move:
             self.store.expunge(old, source.name)
             self._news()
-        return f"[COPYUID {target.uidvalidity} {','.join(map(str, old))} {','.join(map(str, new))}] done" if old else "done"
+        if not old or "UIDPLUS" not in self.server.capabilities:
+            return "done"
+        return f"[COPYUID {target.uidvalidity} {','.join(map(str, old))} {','.join(map(str, new))}] done"
 
     def do_unselect(self, _: list[Value], __: str) -> str:
         self.selected = None

@@ -239,6 +239,24 @@ def names_exchanged_here(found: World) -> None:
         (found.maildir / old).rename(found.maildir / new)
 
 
+def into_the_trash(found: World) -> None:
+    """A file was removed here, others are marked on one side: all go to the trash, the marked ones with their files."""
+    found.settings(mode="disconnected", trash="Trash")
+    found.store.create("Trash")
+    found.sync()
+    found.settings(expunge=True)
+    found.sync()
+    paths = sorted(found.files().values())
+    paths[0].unlink()
+    # Without COPYUID the file is fetched again, as it is at the server; after a cut it is known again, and what it had goes up.
+    letters = "FST" if "UIDPLUS" in found.server.capabilities else "T"  # type: ignore[attr-defined]
+    paths[1].rename(paths[1].parent.parent / "cur" / f"{paths[1].name.partition(':')[0]}:2,{letters}")
+    wire = paths[2].read_bytes().replace(b"\n", b"\r\n")
+    found.store.set_flags(next(uid for uid, data in found.store.contents().items() if data == wire), ["\\Deleted", "$Label1"])
+    with closing(sqlite3.connect(found.maildir / FILE_NAME)) as state, state:
+        state.execute("UPDATE mailbox SET inode = NULL, born = NULL")
+
+
 def another_layout(found: World) -> None:
     """Everything is here, and is to lie in another way."""
     found.settings(mode="mirror")
@@ -262,6 +280,7 @@ IMAP = [first_backup, mirror_of_changes, new_uidvalidity, renamed_mailbox, anoth
     + [(kind, changes_on_both_sides) for kind in ("imap", "bare imap")]
     + [(kind, prepare) for kind in ("imap", "bare imap") for prepare in (moved_onto_a_copy, two_files_of_one_key)]
     + [(kind, prepare) for kind in ("imap", "bare imap") for prepare in (names_exchanged_there, names_exchanged_here)]
+    + [(kind, into_the_trash) for kind in ("imap", "bare imap")]
     + [("pop3", download_and_delete), ("pop3 without uidl", download_and_delete)],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )

@@ -196,3 +196,49 @@ def test_a_folder_of_before_the_edit_was_restored(account: World, mailbox: str, 
     both(account, mailbox, data, OLD, OTHER)
     again(account, full=True)
     both(account, mailbox, data, OLD, OTHER)
+
+
+class TestEditedAndMoved:
+    """Edited without another size, and moved, between two runs: the name and the size alone do not make it a plain move."""
+
+    def move(self, found: World, path: Path, mailbox: str = "Work") -> None:
+        target = found.maildir / mailbox / "cur" / f"{path.name.partition(':')[0]}:2,S"
+        path.rename(target)
+
+    def test_the_edit_is_carried_over(self, account: World) -> None:
+        self.move(account, edit(account, "INBOX"))
+        again(account)
+        both(account, "Work", NEW)
+        both(account, "INBOX", OTHER)
+
+    def test_what_was_only_touched_is_moved(self, account: World) -> None:
+        path = next(path for path in account.files().values() if path.read_bytes() == stored(OLD))
+        os.utime(path)
+        self.move(account, path)
+        report = account.sync()
+        assert (report.moved_remote, report.uploaded, report.deleted_remote) == (1, 0, 0)
+        both(account, "Work", OLD)
+
+    def test_what_was_not_is_not_read(self, account: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Moves by the thousand cost a look at each file's times."""
+        read = []
+        really = content.open_message
+
+        def noted(path: str) -> int:
+            read.append(path)
+            return really(path)
+
+        monkeypatch.setattr(content, "open_message", noted)
+        path = next(path for path in account.files().values() if path.read_bytes() == stored(OLD))
+        self.move(account, path)
+        assert account.sync().moved_remote == 1
+        assert read == []
+
+    def test_edited_and_moved_at_the_server_to_another_place(self, account: World) -> None:
+        self.move(account, edit(account, "INBOX"))
+        account.store.create("There")
+        account.store.move(1, "INBOX", "There")
+        again(account)
+        both(account, "Work", NEW)
+        both(account, "There", OLD)
+        both(account, "INBOX", OTHER)
