@@ -79,11 +79,11 @@ def _work(context: RunContext) -> None:
     try:
         home.check_owner(fresh=context.options.fresh)
         stop.check()
-        if home.account.protocol == "imap":
-            from fetchmail_py.sync.layout_change import follow_settings  # noqa: PLC0415 - a maildrop has no mailboxes
-
-            follow_settings(home, context.note)
         with closing(EarlyConnection(endpoint_of(home.account), stop.add_waker)) as connection:
+            if home.account.protocol == "imap":
+                from fetchmail_py.sync.layout_change import follow_settings  # noqa: PLC0415 - a maildrop has no mailboxes
+
+                follow_settings(home, context.note)
             kind = _kind(home.account)
             kind(context._replace(connect=connection.connect)).run()
     except StateDamaged:
