@@ -55,8 +55,6 @@ class Home:
         self.note = note
         self._remembered: memory.Remembered | None = None
         self._keywords: dict[int, KeywordTable] = {}
-        self.copied: set[int] = set()
-        """Mailboxes whose directory is a copy of the one it was, as this run has found out."""
         self._open: list[StateDb | Barrier | Lock] = []
 
     @classmethod

@@ -358,10 +358,10 @@ def elsewhere(home: Home, rows: Collection[MailboxRow]) -> list[tuple[MailboxRow
     return found
 
 
-def is_a_copy(home: Home, box: Box) -> bool:
+def is_a_copy(box: Box) -> bool:
     """Whether the mailbox's directory is another than it was, with its messages: its files may be older than they were."""
     row = box.row
-    return row.id in home.copied or (row.inode is not None and not _is_its_own(box.maildir, row))
+    return row.inode is not None and not _is_its_own(box.maildir, row)
 
 
 def _is_its_own(maildir: Maildir, row: MailboxRow) -> bool:
@@ -369,15 +369,12 @@ def _is_its_own(maildir: Maildir, row: MailboxRow) -> bool:
 
 
 def _is_a_copy(home: Home, row: MailboxRow, place: Place) -> bool:
-    """Whether the directory in a mailbox's place, which is another than it was, is a copy of that. One of all of it is as good."""
+    """Whether the directory in a mailbox's place, which is another than it was, is a copy of that.
+
+    It counts as the mailbox's own once a run has dealt with all that may be older in it: one that is cut before leaves it a copy.
+    """
     known = {key for _, key, _, _ in home.state.rows(row.id)}
-    common = _common(home, known, place)
-    if known and common == len(known):
-        maildir = home.maildir(row)
-        row.inode, row.born = maildir.inode(), maildir.born()
-        home.state.save_mailbox(row)
-        home.copied.add(row.id)
-    return 2 * common > len(known) or not known
+    return 2 * _common(home, known, place) > len(known) or not known
 
 
 def _is_the_same(home: Home, row: MailboxRow, place: Place) -> bool:

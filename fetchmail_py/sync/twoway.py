@@ -305,7 +305,7 @@ class TwoWayRun(TwoWayPlaces):
             self._edited(box, here.edited)
             if box.snapshot is None:
                 box.pairs |= state.pairs_of(row.id, here.edited)
-            if local.is_a_copy(self.home, box):
+            if local.is_a_copy(box):
                 retry = [*retry, *self._kept_apart(box, here.edited)]
         delta = twoway.compare(
             box.name,

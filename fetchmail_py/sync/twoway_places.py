@@ -165,7 +165,7 @@ class TwoWayPlaces(TwoWayNames):
         Drafts are edited under their names. And a state that was restored may be of before an edit: the file is then what has
         gone up since, not what the state says. So may a folder be.
         """
-        if self.options.full or not self.home.trusted or local.is_a_copy(self.home, box):
+        if self.options.full or not self.home.trusted or local.is_a_copy(box):
             return True
         row = box.row
         drafts = "\\drafts" in box.remote.attributes or row.name.rpartition(box.remote.delimiter or "/")[2].lower() == "drafts"

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from fetchmail_py.errors import ExitStatus
 from fetchmail_py.store import content
 from fetchmail_py.store.state import FILE_NAME
+from tests.servers.base import Connection, Cut
 from tests.servers.imap import ALL, BARE, ImapServer
 from tests.servers.mailbox import Store
 from tests.sync.world import World, world
@@ -242,3 +244,34 @@ class TestEditedAndMoved:
         both(account, "Work", NEW)
         both(account, "There", OLD)
         both(account, "INBOX", OTHER)
+
+
+@pytest.mark.parametrize("mailbox", ["Drafts", "Work"])
+def test_and_the_run_after_that_was_cut(account: World, mailbox: str) -> None:
+    """What is known of a folder is not that it is the one it was before all of it has been dealt with."""
+    if mailbox == "Work":
+        for message in (OLD, OTHER):
+            account.store.append(message, mailbox)
+        account.sync()
+    folder = account.maildir / mailbox
+    shutil.copytree(folder, account.root / "copy")
+    edit(account, mailbox, LONGER)
+    again(account, full=True)
+    folder.rename(account.root / "gone")
+    (account.root / "copy").rename(folder)
+    for part in ("tmp", "new", "cur"):  # a run makes this one at the server before it looks into any other
+        (account.maildir / "Made" / part).mkdir(parents=True)
+    made = False
+
+    def cut(line: str, connection: Connection) -> None:
+        nonlocal made
+        del connection
+        made = made or line.startswith("CREATE")
+        if made and line.startswith(("SELECT", "EXAMINE")):
+            raise Cut
+
+    account.server.faults.hook = cut
+    assert account.run().exit_status is ExitStatus.TRY_AGAIN
+    account.server.faults.hook = None
+    again(account, full=mailbox == "Work")
+    both(account, mailbox, LONGER, OLD, OTHER)
