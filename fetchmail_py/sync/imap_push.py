@@ -14,7 +14,7 @@ from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
 
-from fetchmail_py.errors import ServerBusy, ServerRefused
+from fetchmail_py.errors import ServerBusy, ServerRefused, StoreError
 from fetchmail_py.model import (
     FLAG_TO_LETTER,
     NO_FLAGS,
@@ -33,6 +33,7 @@ from fetchmail_py.plan.actions import Action
 from fetchmail_py.session import imap_store
 from fetchmail_py.store import content
 from fetchmail_py.store.maildir import LocalFile, letters_of
+from fetchmail_py.store.state_base import StateDamaged
 from fetchmail_py.sync.imap_boxes import Box
 from fetchmail_py.sync.imap_deletions import Deletions
 from fetchmail_py.sync.imap_trash import Trash
@@ -428,8 +429,22 @@ class Push:
     # -- flags -------------------------------------------------------------------------------------------------------
 
     def flags_here(self, actions: Iterable[Action]) -> None:
-        """Flags that only the files are to have: the connection may be busy with something else."""
-        self.flags(action for action in actions if isinstance(action, push.MergeFlags) and not (action.add or action.remove))
+        """Flags that only the files are to have: the connection may be busy with something else.
+
+        A folder that fails must not keep new mail from coming in: it gets another try with the other flags, and is told of then.
+        """
+        mine = [action for action in actions if isinstance(action, push.MergeFlags) and not (action.add or action.remove)]
+        merged = set(self._merged)
+        self._work.home.commit()
+        try:
+            self.flags(mine)
+        except StateDamaged:
+            raise
+        except StoreError:
+            self._work.state.rollback()
+            # A keyword's name that cannot be written, say: nobody has its letter yet.
+            self._work.home.forget_keywords({self._work.boxes[action.mailbox].row.id for action in mine})
+            self._merged = merged
 
     def flags(self, actions: Iterable[Action]) -> None:
         """Flags, both ways."""

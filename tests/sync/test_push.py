@@ -323,3 +323,21 @@ def test_without_tmp(account: World) -> None:
     account.store.append(b"Subject: new\r\n\r\n", "A")
     assert done(account.sync()) == {"downloaded": 1}
     assert_equal(account)
+
+
+def test_a_flag_that_cannot_be_set_here_keeps_no_new_mail_away(account: World) -> None:
+    """One folder that fails is told of; what has come to the others is here all the same."""
+    path = a_file(account, "A")
+    key = path.name.partition(":")[0]
+    in_the_way = account.maildir / "A/cur" / f"{key}:2,S"
+    in_the_way.mkdir()
+    account.store.set_flags(uid_of(account, path, "A"), ["\\Seen"], "A")
+    for number in range(2):
+        account.store.append(b"Subject: new %d\r\n\r\n" % number)
+        report = account.run()
+        assert report.exit_status is ExitStatus.DISK
+        assert report.downloaded == 1
+        account.assert_same()
+    in_the_way.rmdir()
+    assert done(account.sync()) == {"flags_pulled": 1}
+    assert_equal(account)
