@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from fetchmail_py.errors import StoreError
-from fetchmail_py.model import NO_FILE, MessageKey, Uid, count_of
+from fetchmail_py.model import NO_FILE, MessageKey, Pair, Stage, Uid, count_of
 from fetchmail_py.store import content
 from fetchmail_py.store.delivery import new_key
 from fetchmail_py.store.maildir import LocalFile
@@ -164,6 +164,19 @@ def fetch_again(home: Home, box: Box, uids: Collection[Uid]) -> None:
     home.state.forget(box.row.id, uids)
     box.row.highestmodseq, box.row.settled = 0, False
     home.state.save_mailbox(box.row)
+
+
+def take_for_new(home: Home, box: Box, uids: Iterable[Uid]) -> dict[Uid, Pair]:
+    """What the server has of these is another message than what is here, or is here no more and was not deleted: it is fetched.
+
+    By a later run, if this one cannot: then nothing tells any more what was found out about the folder. Returns what they were.
+    """
+    gone = box.snapshot.gone if box.snapshot is not None else frozenset()
+    found = {uid: box.pairs[uid] for uid in uids if uid in box.pairs and uid > 0 and uid not in gone}
+    pairs = {uid: box.pairs.pop(uid) for uid, pair in found.items() if pair.stage == Stage.PAIRED}
+    if pairs:
+        fetch_again(home, box, pairs)
+    return pairs
 
 
 def _exact(box: Box, key: MessageKey, suffix: str) -> LocalFile:

@@ -300,19 +300,24 @@ class TwoWayRun(TwoWayPlaces):
         """What the mailbox needs."""
         state, row = self.home.state, box.row
         here = box.here or twoway.UNCHANGED
-        retry = self.still_there(box)
+        known = state.count_present(row.id)
+        retry = list(self.still_there(box))
+        if box.another_folder or not self.home.trusted:
+            retry += same_key.take_for_new(self.home, box, here.missing)
         if here.edited:
             self._edited(box, here.edited)
             if box.snapshot is None:
                 box.pairs |= state.pairs_of(row.id, here.edited)
             if local.is_a_copy(box):
-                retry = [*retry, *self._kept_apart(box, here.edited)]
+                older = same_key.take_for_new(self.home, box, here.edited)
+                box.apart = frozenset(pair.key for pair in older.values())
+                retry += older
         delta = twoway.compare(
             box.name,
             box.snapshot,
             box.pairs,
             here,
-            known=state.count_present(row.id),
+            known=known,
             retry=retry,
             exempt=bool(box.remote.attributes & EXEMPT),
             trusted=self.home.trusted,
@@ -347,14 +352,6 @@ class TwoWayRun(TwoWayPlaces):
         for key in delivered:
             del box.strangers[key]
         self.again = True  # once the new one is known by its UID, the old one goes
-
-    def _kept_apart(self, box: Box, uids: Iterable[Uid]) -> list[Uid]:
-        """A folder restored from a copy may have older contents: no edits. What the server has is fetched, as another message."""
-        pairs = {uid: box.pairs.pop(uid) for uid in uids if uid in box.pairs and not _gone_there(box, uid)}
-        box.apart = frozenset(pair.key for pair in pairs.values())
-        if pairs:
-            same_key.fetch_again(self.home, box, pairs)
-        return list(pairs)
 
     # -- planning ----------------------------------------------------------------------------------------------------
 

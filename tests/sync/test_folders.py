@@ -374,3 +374,29 @@ class TestALevelOfNames:
             assert done(account.sync()) == {"uploaded": 2}
             assert_equal(account)
             assert [box.last_error for box in status_of(account.account).mailboxes] == [None] * 3
+
+
+@pytest.mark.parametrize("case", ["adopted first", "refused", "refused, and not known from before"])
+def test_what_a_restored_folder_lacks_is_not_deleted_by_a_later_run(account: World, case: str) -> None:
+    """It is fetched: by the run that meets the folder, or by whichever can."""
+    folder = account.maildir / "Archive"
+    if case == "refused, and not known from before":
+        account.store.append(b"Subject: one run more\r\n\r\n")
+        account.sync()
+        shutil.rmtree(account.root / "state")
+    else:
+        shutil.copytree(folder, account.root / "copy")
+        folder.rename(account.root / "gone")
+        (account.root / "copy").rename(folder)
+    a_file(account, "Archive").unlink()
+    if case == "adopted first":
+        account.run(adopt=True, full=True)
+    else:
+        account.server.faults.hook = lambda line, connection: (
+            f"{connection.tag} NO not now\r\n".encode() if "BODY.PEEK[]" in line else None
+        )
+        assert account.run().deferred == 1
+        account.server.faults.hook = None
+    assert account.sync().downloaded == 1
+    assert len(account.store.contents("Archive")) == 6
+    assert_equal(account)
