@@ -271,23 +271,25 @@ class Place(NamedTuple):
 
 
 def places(root: str, layout: str) -> Iterator[Place]:
-    """Every Maildir below `root`, parents before what is below them."""
+    """Every Maildir below `root`, parents before what is below them. One with a link in it is none: what is there may be anybody's."""
     seen: set[tuple[int, int]] = set()
 
     def visit(path: str) -> Iterator[Place]:
         directory = f"{root}/{path}" if path else root
         below = []
         parts = set()
+        has_links = False
         try:
             with os.scandir(directory) as entries:
                 for entry in entries:
                     if entry.name in {"cur", "new", "tmp"}:
                         parts.add(entry.name)
+                        has_links = has_links or entry.is_symlink()
                     elif entry.name.startswith(".") == (layout == MAILDIRPP) and entry.is_dir(follow_symlinks=False):
                         below.append(entry.name)
         except OSError as error:
             raise StoreError.from_os_error(error, "looking for mailboxes", directory) from error
-        if {"cur", "new"} <= parts:
+        if {"cur", "new"} <= parts and not has_links:
             found = os.stat(f"{directory}/cur")
             if (found.st_dev, found.st_ino) in seen:
                 return  # its cur/ is a link to another one: the messages are the same

@@ -157,3 +157,19 @@ def test_a_new_mailbox_whose_place_is_a_link(account: World, mode: str, *, lost:
     assert len(account.store.contents("Fresh")) == 3
     (account.maildir / "Fresh").unlink()
     assert account.sync().downloaded == 3
+
+
+@pytest.mark.parametrize("part", ["cur", "new", "tmp"])
+def test_a_folder_made_here_with_a_link_in_it_goes_nowhere(account: World, part: str) -> None:
+    """What it points to may be anybody's: nothing of it goes up."""
+    theirs = account.root / "theirs"
+    theirs.mkdir()
+    (theirs / "1700000001.x.y").write_bytes(b"Subject: not ours\n\n")
+    for own in {"cur", "new", "tmp"} - {part}:
+        (account.maildir / "Made" / own).mkdir(parents=True)
+    (account.maildir / "Made" / part).symlink_to(theirs)
+    before = everything(theirs)
+    for _ in range(2):
+        assert done(account.sync()) == {}
+    assert "Made" not in account.store.mailboxes
+    assert everything(theirs) == before
