@@ -94,22 +94,23 @@ class Pump(Generic[T]):
         since = 0.0
         error: BaseException | None = None
         try:
-            for item in source:
-                if not lot:
-                    since = time.monotonic()
-                lot.append(item)
-                octets += self._size_of(item)
-                if len(lot) >= LOT_MESSAGES or octets >= LOT_OCTETS or time.monotonic() - since >= LOT_SECONDS:
-                    self._put(lot, octets)
-                    lot, octets = [], 0
-                if self._stopping:
-                    break
-        except BaseException as raised:  # noqa: BLE001 - carried to the account's thread and raised there
+            try:
+                for item in source:
+                    if not lot:
+                        since = time.monotonic()
+                    lot.append(item)
+                    octets += self._size_of(item)
+                    if len(lot) >= LOT_MESSAGES or octets >= LOT_OCTETS or time.monotonic() - since >= LOT_SECONDS:
+                        self._put(lot, octets)
+                        lot, octets = [], 0
+                    if self._stopping:
+                        break
+            finally:
+                close = getattr(source, "close", None)
+                if close is not None:
+                    close()
+        except BaseException as raised:  # noqa: BLE001 - carried to the account's thread, which waits for every source's end
             error = raised
-        finally:
-            close = getattr(source, "close", None)
-            if close is not None:
-                close()
         if error is not None:
             self._stop()
         with self._changed:

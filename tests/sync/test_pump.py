@@ -201,3 +201,35 @@ def test_a_failure_meanwhile_stops_the_sources() -> None:
         list(pump.run([source()], meanwhile))
 
     assert pump.left == [1]
+
+
+def test_a_source_that_cannot_be_closed_does_not_keep_the_run_for_ever() -> None:
+    given_up = threading.Event()
+
+    def source() -> Iterator[int]:
+        try:
+            assert given_up.wait(PATIENCE)
+            yield 1
+        finally:
+            raise StoreError("the disk is gone", path="/tmp/x")
+
+    def fails() -> Iterator[int]:
+        yield 2
+        raise ConnectionLost("gone")
+
+    pump: Pump[int] = Pump(one, given_up.set)
+    got: list[int] = []
+    ended: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            collect(pump, [source(), fails()], got)
+        except StoreError as error:
+            ended.append(error)
+
+    working = threading.Thread(target=work, daemon=True)
+    working.start()
+    working.join(PATIENCE)
+
+    assert [str(error) for error in ended] == ["the disk is gone"]
+    assert sorted(got) == [1, 2]
