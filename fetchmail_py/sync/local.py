@@ -271,7 +271,10 @@ class Place(NamedTuple):
 
 
 def places(root: str, layout: str) -> Iterator[Place]:
-    """Every Maildir below `root`, parents before what is below them. One with a link in it is none: what is there may be anybody's."""
+    """Every Maildir below `root`, parents before what is below them.
+
+    One with a link in it is none: what that points to may be anybody's.
+    """
     seen: set[tuple[int, int]] = set()
 
     def visit(path: str) -> Iterator[Place]:

@@ -45,7 +45,7 @@ class Scenario:
     def __init__(self, found: World, template: Path) -> None:
         self.world = found
         self.template = template
-        others = ("Old", "Renamed", "Made", "A", "A/Sub", "B", "B/Sub", "C", f"{BOXES[1]}/C", ".", ".Archive.2026")
+        others = ("Drafts", "Old", "Renamed", "Made", "A", "A/Sub", "B", "B/Sub", "C", f"{BOXES[1]}/C", ".", ".Archive.2026")
         self.boxes = (*BOXES, *others) if isinstance(found.server, ImapServer) else ("INBOX",)
 
     def save(self) -> None:
@@ -257,6 +257,44 @@ def into_the_trash(found: World) -> None:
         state.execute("UPDATE mailbox SET inode = NULL, born = NULL")
 
 
+def moved_together(found: World) -> None:
+    """The server has moved several messages, to each other's mailboxes, and some were given flags here meanwhile."""
+    found.settings(mode="disconnected")
+    found.store.create("A")
+    found.sync()
+    here = {path.read_bytes().replace(b"\n", b"\r\n"): path for path in found.files().values()}
+    for uid, letters in ((1, "FS"), (2, "S"), (4, "")):
+        path = here[found.store.contents()[uid]]
+        path.rename(path.parent.parent / "cur" / f"{path.name.partition(':')[0]}:2,{letters}")
+    shutil.copy(here[found.store.contents()[3]], found.maildir / BOXES[1] / "cur")  # another message under a name that comes there
+    for uid in (1, 2, 3):
+        found.store.move(uid, "INBOX", BOXES[1])
+    found.store.move(4, "INBOX", "A")
+    found.store.move(1, BOXES[1], "INBOX")
+    with closing(sqlite3.connect(found.maildir / FILE_NAME)) as state, state:
+        state.execute("UPDATE mailbox SET inode = NULL, born = NULL")
+
+
+def an_older_folder(found: World) -> None:
+    """A folder was restored from a copy: of one message it has what was before an edit, and another it does not have."""
+    found.settings(mode="disconnected")
+    found.store.create("Drafts", special_use="\\Drafts")
+    for data in (b"Subject: a\r\nMessage-ID: <a@x>\r\n\r\nold\r\n", *mails(2, seed=7)):
+        found.store.append(data, "Drafts")
+    found.sync()
+    folder, before = found.maildir / "Drafts", found.root / "copy"
+    shutil.copytree(folder, before)
+    path = next(path for path in found.files("Drafts").values() if path.read_bytes().endswith(b"\n\nold\n"))
+    path.write_bytes(path.read_bytes() + b"and new\n")
+    found.sync()
+    found.sync()
+    shutil.rmtree(folder)
+    before.rename(folder)
+    next(path for path in found.files("Drafts").values() if not path.read_bytes().endswith(b"\n\nold\n")).unlink()
+    for part in ("cur", "new", "tmp"):
+        (found.maildir / "Made" / part).mkdir(parents=True)
+
+
 def another_layout(found: World) -> None:
     """Everything is here, and is to lie in another way."""
     found.settings(mode="mirror")
@@ -281,6 +319,7 @@ IMAP = [first_backup, mirror_of_changes, new_uidvalidity, renamed_mailbox, anoth
     + [(kind, prepare) for kind in ("imap", "bare imap") for prepare in (moved_onto_a_copy, two_files_of_one_key)]
     + [(kind, prepare) for kind in ("imap", "bare imap") for prepare in (names_exchanged_there, names_exchanged_here)]
     + [(kind, into_the_trash) for kind in ("imap", "bare imap")]
+    + [("imap", an_older_folder), ("imap", moved_together), ("bare imap", moved_together)]
     + [("pop3", download_and_delete), ("pop3 without uidl", download_and_delete)],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
