@@ -391,8 +391,8 @@ class ImapRun(ImapAccount):
     def plan(self, session: ImapSession, boxes: list[Box]) -> oneway.Plan:
         account = self.account
         for box in boxes:
-            # A mailbox that is new to the state may lie here all the same: after a lost state, or an earlier configuration.
-            if (not self.home.trusted or box.new) and not box.vanished:
+            # A mailbox that no run has looked at may lie here all the same: after a lost state, or an earlier configuration.
+            if (not self.home.trusted or box.row.last_sync is None) and not box.vanished:
                 rebuild.unknown_files(self.home, box)
         recognised: list[Recognise] = []
         for box in boxes:

@@ -173,3 +173,23 @@ def test_a_folder_made_here_with_a_link_in_it_goes_nowhere(account: World, part:
         assert done(account.sync()) == {}
     assert "Made" not in account.store.mailboxes
     assert everything(theirs) == before
+
+
+@pytest.mark.parametrize("mode", ["disconnected", "mirror", "backup"])
+def test_what_lies_there_once_the_folder_itself_is_there_is_recognised(account: World, mode: str) -> None:
+    """A mailbox that no run has looked at is new to the state, however often it was met: its mail may be here already."""
+    account.settings(mode=mode)
+    account.sync()
+    account.store.create("Fresh")
+    elsewhere = account.root / "elsewhere"
+    for part in ("tmp", "new", "cur"):
+        (elsewhere / part).mkdir(parents=True)
+    for number, data in enumerate(mails(3, seed=33)):
+        account.store.append(data, "Fresh")
+        (elsewhere / f"cur/170000000{number}.x.y:2,").write_bytes(data.replace(b"\r\n", b"\n"))
+    (account.maildir / "Fresh").symlink_to(elsewhere)
+    assert account.run().exit_status is ExitStatus.DISK
+    (account.maildir / "Fresh").unlink()
+    elsewhere.rename(account.maildir / "Fresh")
+    assert done(account.sync()) == {}
+    assert len(account.files("Fresh")) == len(account.store.contents("Fresh")) == 3
