@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 import typer
@@ -12,7 +13,7 @@ import typer
 from fetchmail_py.cli.console import Console
 from fetchmail_py.cli.explain import explain
 from fetchmail_py.cli.invocation import WrongUsage, app
-from fetchmail_py.errors import ExitStatus, FetchmailError, UsageError
+from fetchmail_py.errors import ExitStatus, FetchmailError, StoreError, UsageError
 from fetchmail_py.report import status_of_error
 
 _GLOBAL = {"-v", "--verbose", "-q", "--quiet", "--json"}
@@ -67,7 +68,8 @@ def _tell_as_json(words: list[str], console: Console, kind: str, message: str, h
     """With --json, whoever reads standard output learns of what kept every account from its turn there."""
     if "--json" in words:
         shown = {"kind": kind, "message": message, "hint": hint, "mailbox": None}
-        console.json({"account": None, "ok": False, "error": shown})
+        with suppress(StoreError):  # where nothing can be written there, standard error tells it all the same
+            console.json({"account": None, "ok": False, "error": shown})
 
 
 def globals_first(words: list[str]) -> list[str]:

@@ -274,6 +274,16 @@ def test_streams_that_are_closed_or_full(home: Path, closed: str) -> None:
     assert len(list((home / "work/INBOX/new").iterdir())) == 12
 
 
+def test_what_is_wrong_is_told_where_the_result_cannot_be(home: Path) -> None:
+    script = f"exec {sys.executable} -m fetchmail_py sync nobody --json > /dev/full"
+    environment = {"FETCHMAIL_PY_CONFIG": str(home / "c.toml"), "XDG_STATE_HOME": str(home / "state")}
+    environment["PYTHONPATH"] = str(Path(__file__).parent.parent.parent)
+    done = subprocess.run(["/bin/sh", "-c", script], env=environment, capture_output=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"nobody" in done.stderr
+
+
 def test_a_run_imports_only_what_it_needs(home: Path) -> None:
     run(home, "sync", "work", "isp")
     done = run(home, "sync", "work", "isp", importtime=True)
