@@ -17,7 +17,7 @@ from fetchmail_py.sync import local
 from fetchmail_py.sync.home import Home
 from fetchmail_py.wire.utf7 import printable
 
-_FACTS = ("announced", "announced-there", "told-name", "keywords")
+_FACTS = ("announced", "announced-there", "told-name", "keywords", "to-trash")
 _OPEN = ("renaming", "wanted", "was")
 """Facts of a mailbox that something is still to be done about."""
 

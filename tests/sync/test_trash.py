@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from fetchmail_py.errors import ExitStatus
+from fetchmail_py.store.state import FILE_NAME
 from tests.servers.base import Connection, Cut
 from tests.servers.imap import ALL, BARE, ImapServer
 from tests.servers.mails import mails
@@ -258,3 +262,28 @@ def test_marked_and_moved_into_the_trash_by_hand(account: World, side: str) -> N
     assert len(account.store.contents("Trash")) == 1
     assert account.store.mailboxes["Trash"].messages[0].flags >= {"\\Flagged", "\\Seen"}
     assert_equal(account)
+
+
+def test_what_was_on_its_way_from_a_mailbox_that_is_gone_is_forgotten_with_it(account: World) -> None:
+    """The number it had here may be another mailbox's next: what is deleted there has nothing to do with it."""
+    marked_here(account)
+
+    def cut(line: str, connection: Connection) -> None:
+        del connection
+        if "UID MOVE" in line or "UID COPY" in line:
+            raise Cut
+
+    account.server.faults.hook = cut
+    assert account.run().exit_status is ExitStatus.TRY_AGAIN
+    account.server.faults.hook = None
+
+    def on_their_way() -> list[tuple[str]]:
+        with closing(sqlite3.connect(account.maildir / FILE_NAME)) as state:
+            return state.execute("SELECT key FROM meta WHERE key LIKE 'to-trash:%'").fetchall()
+
+    assert on_their_way()
+    account.store.delete("A")
+    shutil.rmtree(account.maildir / "A")
+    for _ in range(2):
+        account.run()
+    assert not on_their_way()
