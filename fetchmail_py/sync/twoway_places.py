@@ -15,6 +15,7 @@ from fetchmail_py.session import imap_store
 from fetchmail_py.session.imap import ImapSession
 from fetchmail_py.store.maildir import Maildir, Signature
 from fetchmail_py.sync import local, place
+from fetchmail_py.sync.imap import INBOX
 from fetchmail_py.sync.imap_boxes import Box
 from fetchmail_py.sync.twoway_names import TwoWayNames, delimiter_of
 from fetchmail_py.wire.utf7 import printable
@@ -232,10 +233,21 @@ class TwoWayPlaces(TwoWayNames):
                 )
             )
             return False
-        self.note(
-            f"{printable(box.name)}: its folder is gone here; nothing is deleted at the server, and the mailbox is left alone "
-            "(--fresh downloads it again)"
-        )
+        if box.name == INBOX and known:
+            # Nobody gives up their INBOX by removing its folder: new mail would stay out, and a cron job say nothing of it.
+            self.report.stops.append(
+                SafetyStop(
+                    f"its folder is gone here, which had {count_of(known, 'message')}; nothing is deleted at the server, and "
+                    "no new mail comes in",
+                    hint=f"restore {maildir.path}; or download it again: fetchmail-py sync {self.account.name} --fresh",
+                    mailbox=printable(box.name),
+                )
+            )
+        else:
+            self.note(
+                f"{printable(box.name)}: its folder is gone here; nothing is deleted at the server, and the mailbox is left alone "
+                "(--fresh downloads it again)"
+            )
         # Its messages may lie in another mailbox now.
         box.pairs = state.pairs(row.id)
         box.here = twoway.Here(missing=frozenset(box.pairs))

@@ -52,6 +52,27 @@ def make_anew_at(folder: Path) -> None:
         (folder / name).mkdir(parents=True)
 
 
+@pytest.mark.parametrize("mailbox", ["INBOX", "Archive"])
+def test_a_folder_that_is_gone_stops_new_mail_and_an_inbox_says_so(account: World, mailbox: str) -> None:
+    """A mailbox may be given up by removing its folder, but nobody gives up INBOX: its run is no success."""
+    shutil.rmtree(account.maildir / mailbox)
+    for number, data in enumerate(mails(2, seed=77)):
+        account.store.append(data, mailbox)
+        report = account.run()
+        assert report.downloaded == 0
+        assert len(account.store.contents(mailbox)) == 7 + number
+        if mailbox == "INBOX":
+            assert report.exit_status is ExitStatus.SAFETY
+            assert "6 messages" in report.stops[0].detail
+            assert "--fresh" in (report.stops[0].hint or "")
+        else:
+            assert report.exit_status is ExitStatus.OK
+            assert "its folder is gone here" in "".join(report.notices)
+    report = account.sync(fresh=True)
+    assert (report.exit_status, report.downloaded) == (ExitStatus.OK, 8)
+    assert_equal(account)
+
+
 class TestAFolderMadeAnew:
     """Removed, and made again under its name: that is no deletion of all it had, however often a run sees it."""
 
