@@ -61,6 +61,17 @@ def translated(path: str) -> Iterator[None]:
         raise StoreError.from_os_error(error, "opening the state database", path) from error
 
 
+@contextmanager
+def _prepared(connection: sqlite3.Connection) -> Iterator[None]:
+    """What comes before the first transaction; where it, or that, fails the connection is closed."""
+    try:
+        yield
+        connection.execute("BEGIN")
+    except BaseException:
+        connection.close()
+        raise
+
+
 class StateBase:
     """An open state. Changes become lasting with `commit`, and only then."""
 
@@ -81,7 +92,7 @@ class StateBase:
                 # Created by us and not by SQLite, so that it is private from the first moment.
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
             connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-            try:
+            with _prepared(connection):
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute("PRAGMA foreign_keys=ON")
@@ -90,10 +101,6 @@ class StateBase:
                     if verdict != "ok":
                         raise StateDamaged(f"the state database is damaged: {verdict}: {path}", path=path)
                 state_schema.bring_up_to_date(connection, path)
-                connection.execute("BEGIN")
-            except BaseException:
-                connection.close()
-                raise
             return cls(path, connection)
 
     @classmethod
@@ -101,7 +108,7 @@ class StateBase:
         """A copy in memory, for a dry run: whatever becomes of it, the file stays as it is. Empty where there is no file."""
         with translated(path):
             connection = sqlite3.connect(":memory:", isolation_level=None)
-            try:
+            with _prepared(connection):
                 if os.path.exists(path):
                     from urllib.parse import quote  # noqa: PLC0415 - only a dry run needs it
 
@@ -113,10 +120,6 @@ class StateBase:
                     finally:
                         source.close()
                 state_schema.bring_up_to_date(connection, ":memory:")
-                connection.execute("BEGIN")
-            except BaseException:
-                connection.close()
-                raise
             return cls(path, connection)
 
     @classmethod
@@ -126,12 +129,8 @@ class StateBase:
 
         with translated(path):
             connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=60, isolation_level=None)
-            try:
+            with _prepared(connection):
                 state_schema.refuse_newer(connection, path)
-                connection.execute("BEGIN")
-            except BaseException:
-                connection.close()
-                raise
             return cls(path, connection)
 
     @classmethod
