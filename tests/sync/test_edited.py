@@ -175,11 +175,8 @@ def test_only_a_file_with_another_time_is_read(tmp_path: Path) -> None:
     assert content.is_edited(str(path), *facts, 1_600_000_000)
 
 
-@pytest.mark.parametrize("data", [NEW, LONGER])
-@pytest.mark.parametrize("mailbox", ["Drafts", "Work"])
-@pytest.mark.parametrize("changed", [False, True])
-def test_a_folder_of_before_the_edit_was_restored(account: World, mailbox: str, data: bytes, *, changed: bool) -> None:
-    """A copy may be older than what it is a copy of: it speaks for no deletion, and both contents are kept."""
+def edit_and_restore(account: World, mailbox: str, data: bytes) -> None:
+    """An edit gets to both sides, and then a copy of before it takes the folder's place."""
     if mailbox == "Work":
         for message in (OLD, OTHER):
             account.store.append(message, mailbox)
@@ -191,6 +188,14 @@ def test_a_folder_of_before_the_edit_was_restored(account: World, mailbox: str, 
     both(account, mailbox, data, OTHER)
     folder.rename(account.root / "gone")
     (account.root / "copy").rename(folder)
+
+
+@pytest.mark.parametrize("data", [NEW, LONGER])
+@pytest.mark.parametrize("mailbox", ["Drafts", "Work"])
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_folder_of_before_the_edit_was_restored(account: World, mailbox: str, data: bytes, *, changed: bool) -> None:
+    """A copy may be older than what it is a copy of: it speaks for no deletion, and both contents are kept."""
+    edit_and_restore(account, mailbox, data)
     if changed:
         for uid in account.store.contents(mailbox):
             account.store.set_flags(uid, ["\\Flagged"], mailbox)
@@ -250,16 +255,7 @@ class TestEditedAndMoved:
 @pytest.mark.parametrize(("at", "data"), [("EXAMINE", NEW), ("EXAMINE", LONGER), ("BODY.PEEK[]", LONGER)])
 def test_and_the_run_after_that_was_cut(account: World, mailbox: str, data: bytes, at: str) -> None:
     """What is known of a folder is not that it is the one it was before all of it has been dealt with."""
-    if mailbox == "Work":
-        for message in (OLD, OTHER):
-            account.store.append(message, mailbox)
-        account.sync()
-    folder = account.maildir / mailbox
-    shutil.copytree(folder, account.root / "copy")
-    edit(account, mailbox, data)
-    again(account, full=True)
-    folder.rename(account.root / "gone")
-    (account.root / "copy").rename(folder)
+    edit_and_restore(account, mailbox, data)
     for part in ("tmp", "new", "cur"):  # a run makes this one at the server before it looks into any other
         (account.maildir / "Made" / part).mkdir(parents=True)
     made = False
